@@ -1,0 +1,78 @@
+package mesh
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+)
+
+// WireGuardPort is the UDP port that Cilium and Plexus share for WireGuard.
+const WireGuardPort = 51871
+
+// Node is a host as a mesh knows it: a fact that a server has checked, read
+// from cilium/state/nodes/v1/<cluster>/<node>.
+type Node struct {
+	Name      string
+	Cluster   Cluster
+	Addresses []netip.Addr // underlay (node) addresses, preferred first; Cilium's InternalIP
+	Mesh4     netip.Addr   // zero for a Cilium node
+	Mesh6     netip.Addr   // zero for a Cilium node
+	Key       Key          // zero while the host has published none
+	Port      uint16       // WireGuard UDP port
+	Server    bool         // whether it runs the control plane
+	Version   string       // of its agent
+}
+
+// ID returns the name that no other node of any cluster has.
+func (n Node) ID() string { return n.Cluster.Name + "/" + n.Name }
+
+// MeshPrefixes returns the mesh addresses as host prefixes, IPv4 first.
+func (n Node) MeshPrefixes() []netip.Prefix {
+	var ps []netip.Prefix
+	for _, a := range []netip.Addr{n.Mesh4, n.Mesh6} {
+		if a.IsValid() {
+			ps = append(ps, HostPrefix(a))
+		}
+	}
+	return ps
+}
+
+// Equal reports whether both describe the same node in the same state.
+func (n Node) Equal(o Node) bool {
+	return n.Name == o.Name && n.Cluster == o.Cluster && slices.Equal(n.Addresses, o.Addresses) &&
+		n.Mesh4 == o.Mesh4 && n.Mesh6 == o.Mesh6 && n.Key == o.Key && n.Port == o.Port &&
+		n.Server == o.Server && n.Version == o.Version
+}
+
+// Claim is what a host says of itself in plexus/v1/claims/<node>. Nobody but
+// the leading server believes it, and that only after checking it.
+type Claim struct {
+	Node      string
+	Addresses []netip.Addr
+	Key       Key
+	Port      uint16
+	Version   string
+}
+
+// Equal reports whether both say the same.
+func (c Claim) Equal(o Claim) bool {
+	return c.Node == o.Node && slices.Equal(c.Addresses, o.Addresses) && c.Key == o.Key &&
+		c.Port == o.Port && c.Version == o.Version
+}
+
+// nodeName is a DNS subdomain (RFC 1123, section 2.1), as Kubernetes node names are.
+var nodeName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+
+// ValidateNodeName reports why name cannot name a host.
+func ValidateNodeName(name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("node name is empty: set one with --node-name")
+	case len(name) > 63:
+		return fmt.Errorf("node name %q has %d characters: use at most 63", name, len(name))
+	case !nodeName.MatchString(name):
+		return fmt.Errorf("node name %q is malformed: use lower-case letters, digits, inner dashes and dots; choose one with --node-name", name)
+	}
+	return nil
+}
