@@ -1,0 +1,240 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+)
+
+// DefaultFile is read when no other is named; it need not exist.
+const DefaultFile = "/etc/plexus/plexusd.yaml"
+
+// Config is everything that can be set. The key of a field is its mapstructure
+// tag; nested keys are joined with dots in the file's path, with dashes in flags
+// (--log-level) and with underscores in the environment (PLEXUS_LOG_LEVEL).
+type Config struct {
+	StateDir   string   `mapstructure:"state-dir"`   // keys, certificates, embedded etcd
+	RuntimeDir string   `mapstructure:"runtime-dir"` // sockets and process ids
+	BPFRoot    string   `mapstructure:"bpf-root"`    // pins, on a BPF file system
+	CgroupRoot string   `mapstructure:"cgroup-root"` // cgroup v2 mount
+	Interfaces []string `mapstructure:"interfaces"`  // managed uplinks; empty: found by their routes and addresses
+
+	Log       Log       `mapstructure:"log"`
+	WireGuard WireGuard `mapstructure:"wireguard"`
+	API       API       `mapstructure:"api"`
+	Etcd      Etcd      `mapstructure:"etcd"`
+	Conntrack Conntrack `mapstructure:"conntrack"`
+	Flows     Flows     `mapstructure:"flows"`
+}
+
+// Log says what is logged, to standard error.
+type Log struct {
+	Level  string `mapstructure:"level"`  // debug, info, warn or error
+	Format string `mapstructure:"format"` // text or json
+}
+
+// WireGuard is the tunnel device.
+type WireGuard struct {
+	Device string `mapstructure:"device"` // at most 15 bytes
+	Port   int    `mapstructure:"port"`   // UDP
+}
+
+// API is the join API of a server.
+type API struct {
+	Port int `mapstructure:"port"` // TCP
+}
+
+// Etcd is the embedded etcd of a server.
+type Etcd struct {
+	ClientPort int `mapstructure:"client-port"` // TCP
+	PeerPort   int `mapstructure:"peer-port"`   // TCP
+}
+
+// Conntrack is the connection-tracking map.
+type Conntrack struct {
+	Size int `mapstructure:"size"` // flows; the least recently used give way
+}
+
+// Flows is the memory of observed flows.
+type Flows struct {
+	Capacity int `mapstructure:"capacity"` // flows
+}
+
+var defaults = map[string]any{
+	"state-dir":        "/var/lib/plexus",
+	"runtime-dir":      "/run/plexus",
+	"bpf-root":         "/sys/fs/bpf/plexus",
+	"cgroup-root":      "/sys/fs/cgroup",
+	"interfaces":       []string{},
+	"log.level":        "info",
+	"log.format":       "text",
+	"wireguard.device": "plexus0",
+	"wireguard.port":   51871,
+	"api.port":         7443,
+	"etcd.client-port": 2379,
+	"etcd.peer-port":   2380,
+	"conntrack.size":   262144,
+	"flows.capacity":   65535,
+}
+
+var usage = map[string]string{
+	"state-dir":        "directory of keys, certificates and embedded etcd data",
+	"runtime-dir":      "directory of the daemon's sockets",
+	"bpf-root":         "directory of BPF pins, on a BPF file system",
+	"cgroup-root":      "cgroup v2 mount",
+	"interfaces":       "managed network interfaces (default: those with a default route or a global address)",
+	"log.level":        "debug, info, warn or error",
+	"log.format":       "text or json",
+	"wireguard.device": "name of the WireGuard device",
+	"wireguard.port":   "UDP port of WireGuard",
+	"api.port":         "TCP port of the join API on a server",
+	"etcd.client-port": "TCP port of the embedded etcd for clients",
+	"etcd.peer-port":   "TCP port of the embedded etcd for its peers",
+	"conntrack.size":   "how many flows are tracked at most",
+	"flows.capacity":   "how many observed flows are kept in memory",
+}
+
+// flagName turns a key into its flag: log.level is --log-level.
+func flagName(key string) string { return strings.ReplaceAll(key, ".", "-") }
+
+// AddFlags gives flags a flag for every key, and --config.
+func AddFlags(flags *pflag.FlagSet) {
+	flags.String("config", DefaultFile, "configuration file")
+	for key, value := range defaults {
+		switch v := value.(type) {
+		case string:
+			flags.String(flagName(key), v, usage[key])
+		case int:
+			flags.Int(flagName(key), v, usage[key])
+		case []string:
+			flags.StringSlice(flagName(key), v, usage[key])
+		}
+	}
+}
+
+// Load reads the configuration that flags, as AddFlags made them, ask for.
+func Load(flags *pflag.FlagSet) (Config, error) {
+	v := viper.New()
+	v.SetEnvPrefix("PLEXUS")
+	v.SetEnvKeyReplacer(strings.NewReplacer(".", "_", "-", "_"))
+	for key, value := range defaults {
+		v.SetDefault(key, value)
+		if err := errors.Join(v.BindEnv(key), v.BindPFlag(key, flags.Lookup(flagName(key)))); err != nil {
+			return Config{}, fmt.Errorf("bind setting %s: %w", key, err)
+		}
+	}
+	if err := readFile(v, flags.Lookup("config")); err != nil {
+		return Config{}, err
+	}
+	var c Config
+	if err := v.UnmarshalExact(&c); err != nil {
+		return Config{}, fmt.Errorf("read configuration %s: %w", v.ConfigFileUsed(), tidy(err))
+	}
+	return c, c.Validate()
+}
+
+// readFile reads the file. Only the default file may be missing.
+func readFile(v *viper.Viper, flag *pflag.Flag) error {
+	path := flag.Value.String()
+	v.SetConfigFile(path)
+	v.SetConfigType("yaml")
+	err := v.ReadInConfig()
+	if errors.Is(err, fs.ErrNotExist) && !flag.Changed {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read configuration %s: %w", path, err)
+	}
+	return nil
+}
+
+// tidy words the decoder's complaint about unknown keys for people.
+func tidy(err error) error {
+	text := err.Error()
+	if i := strings.Index(text, "has invalid keys: "); i >= 0 {
+		return fmt.Errorf("unknown keys: %s: remove or correct them (plexusd --help lists every setting)", strings.TrimSpace(text[i+len("has invalid keys: "):]))
+	}
+	return err
+}
+
+// Validate reports every problem at once.
+func (c Config) Validate() error {
+	return errors.Join(
+		absolute("state-dir", c.StateDir), absolute("runtime-dir", c.RuntimeDir),
+		absolute("bpf-root", c.BPFRoot), absolute("cgroup-root", c.CgroupRoot),
+		c.validateLog(), c.validateDevice(), c.validatePorts(),
+		between("conntrack.size", c.Conntrack.Size, 1024, 16<<20),
+		between("flows.capacity", c.Flows.Capacity, 1, 1<<24),
+	)
+}
+
+func absolute(key, path string) error {
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("%s %q is not an absolute path", key, path)
+	}
+	return nil
+}
+
+func between(key string, n, low, high int) error {
+	if n < low || n > high {
+		return fmt.Errorf("%s %d is out of range: use %d to %d", key, n, low, high)
+	}
+	return nil
+}
+
+func (c Config) validateLog() error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Log.Level)); err != nil {
+		return fmt.Errorf("log.level %q is unknown: use debug, info, warn or error", c.Log.Level)
+	}
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		return fmt.Errorf("log.format %q is unknown: use text or json", c.Log.Format)
+	}
+	return nil
+}
+
+// validateDevice follows the kernel's dev_valid_name (net/core/dev.c).
+func (c Config) validateDevice() error {
+	name := c.WireGuard.Device
+	if name == "" || len(name) > 15 || name == "." || name == ".." || strings.ContainsAny(name, "/: \t\n%") {
+		return fmt.Errorf("wireguard.device %q cannot name an interface: use 1 to 15 letters, digits, '-', '_' and '.'", name)
+	}
+	return nil
+}
+
+func (c Config) validatePorts() error {
+	errs := []error{between("wireguard.port", c.WireGuard.Port, 1, 65535)}
+	tcp := map[int]string{}
+	for _, p := range []struct {
+		key  string
+		port int
+	}{{"api.port", c.API.Port}, {"etcd.client-port", c.Etcd.ClientPort}, {"etcd.peer-port", c.Etcd.PeerPort}} {
+		errs = append(errs, between(p.key, p.port, 1, 65535))
+		if other, taken := tcp[p.port]; taken {
+			errs = append(errs, fmt.Errorf("%s and %s are both %d: choose different ports", other, p.key, p.port))
+		}
+		tcp[p.port] = p.key
+	}
+	return errors.Join(errs...)
+}
+
+// Socket returns the path of the daemon's socket.
+func (c Config) Socket() string { return filepath.Join(c.RuntimeDir, "plexusd.sock") }
+
+// Logger returns the logger that the configuration asks for.
+func (c Config) Logger() *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.Log.Level)) // Validate has checked it
+	opts := &slog.HandlerOptions{Level: level}
+	if c.Log.Format == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, opts))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, opts))
+}
