@@ -1,0 +1,48 @@
+package facts
+
+import (
+	"github.com/plexusmesh/plexus/datapath"
+	"github.com/plexusmesh/plexus/policy"
+)
+
+const (
+	tcp = 6
+	udp = 17
+)
+
+// Ports are those that the mesh itself uses on this host.
+type Ports struct {
+	WireGuard  uint16 // UDP
+	API        uint16 // TCP
+	EtcdClient uint16 // TCP
+	EtcdPeer   uint16 // TCP
+	Server     bool   // whether this host serves API and etcd
+}
+
+// Services returns the new flows that must pass under any policy, with the
+// reason in words. ssh holds the ports that an SSH server listens on.
+//
+// Neighbour discovery and other traffic that is never policy's business needs no
+// pinhole: the datapath passes it before it looks for one.
+func Services(p Ports, ssh []uint16) map[datapath.Pinhole]string {
+	out := map[datapath.Pinhole]string{
+		{Direction: policy.Ingress, Protocol: udp, Port: p.WireGuard}: "WireGuard of this host",
+		{Direction: policy.Egress, Protocol: udp, Port: p.WireGuard}:  "WireGuard of peers",
+		{Direction: policy.Egress, Protocol: tcp, Port: p.API}:        "join API of the mesh's servers",
+		{Direction: policy.Egress, Protocol: tcp, Port: p.EtcdClient}: "etcd of the mesh's servers",
+		{Direction: policy.Egress, Protocol: udp, Port: 67}:           "DHCP server (RFC 2131)",
+		{Direction: policy.Ingress, Protocol: udp, Port: 68}:          "DHCP client (RFC 2131)",
+		{Direction: policy.Egress, Protocol: udp, Port: 547}:          "DHCPv6 server (RFC 8415)",
+		{Direction: policy.Ingress, Protocol: udp, Port: 546}:         "DHCPv6 client (RFC 8415)",
+	}
+	if p.Server {
+		out[datapath.Pinhole{Direction: policy.Ingress, Protocol: tcp, Port: p.API}] = "join API of this server"
+		out[datapath.Pinhole{Direction: policy.Ingress, Protocol: tcp, Port: p.EtcdClient}] = "etcd of this server"
+		out[datapath.Pinhole{Direction: policy.Ingress, Protocol: tcp, Port: p.EtcdPeer}] = "etcd of this server, for its peers"
+		out[datapath.Pinhole{Direction: policy.Egress, Protocol: tcp, Port: p.EtcdPeer}] = "etcd of other servers"
+	}
+	for _, port := range ssh {
+		out[datapath.Pinhole{Direction: policy.Ingress, Protocol: tcp, Port: port}] = "SSH server that listens on this host"
+	}
+	return out
+}
