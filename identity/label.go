@@ -78,15 +78,20 @@ func HostLabels(given map[string]string, namespace string, cluster mesh.Cluster)
 	return NewLabels(ls...)
 }
 
-// ReservedLabels returns the labels of a reserved identity.
+// ReservedLabels returns the labels of a reserved identity. Those of the world's
+// halves have that of the whole too, as prefixes do ([PrefixLabels]), so that a
+// selector of the world does not depend on which prefixes policy names.
 func ReservedLabels(id mesh.Identity) Labels {
 	name, ok := reservedNames[id]
 	if !ok {
 		return nil
 	}
 	ls := []Label{{Source: SourceReserved, Key: name}}
-	if id == KubeAPIServer {
+	switch id {
+	case KubeAPIServer:
 		ls = append(ls, Label{Source: SourceReserved, Key: reservedNames[RemoteNode]})
+	case WorldIPv4, WorldIPv6:
+		ls = append(ls, Label{Source: SourceReserved, Key: reservedNames[World]})
 	}
 	return NewLabels(ls...)
 }

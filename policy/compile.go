@@ -1,0 +1,217 @@
+package policy
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/plexusmesh/plexus/identity"
+	"github.com/plexusmesh/plexus/mesh"
+)
+
+// Subject is the host that verdicts are compiled for.
+type Subject struct {
+	Identity mesh.Identity
+	Labels   identity.Labels
+	Cluster  string // name of its mesh
+
+	// EveryCluster lets selectors of peers reach every cluster unless they name
+	// one (Cilium: policyDefaultLocalCluster false). By default they reach the
+	// subject's own.
+	EveryCluster bool
+}
+
+// Compile returns what policies say to subject about every peer. world holds
+// the labels of all identities of this mesh and of those that it federates
+// with; reserved identities and those of CIDR peers are added here. It is a
+// pure function and does not depend on the order of policies.
+func Compile(policies []Policy, subject Subject, world map[mesh.Identity]identity.Labels) Verdicts {
+	c := compiler{
+		subject:  subject,
+		table:    table{entries: make(map[Key]Entry)},
+		rules:    make(rules),
+		resolved: make(map[string][]mesh.Identity),
+	}
+	selecting := c.selecting(policies)
+	c.number(selecting)
+	c.peers = newIndex(world, c.prefixes, c.numbers)
+	for _, s := range selecting {
+		c.rule(s)
+	}
+	v := Verdicts{Prefixes: c.numbers, Rules: c.rules, Enforced: c.enforced}
+	v.Entries = c.table.resolve(c.enforced)
+	return v
+}
+
+// selection is a rule that selects the subject, with its policy.
+type selection struct {
+	policy *Policy
+	rule   *Rule
+}
+
+type compiler struct {
+	subject  Subject
+	table    table
+	rules    rules
+	enforced [2]bool
+
+	prefixes []netip.Prefix // of CIDR peers, sorted
+	numbers  map[netip.Prefix]mesh.Identity
+	peers    index
+	resolved map[string][]mesh.Identity // by confined selector
+}
+
+// selecting returns the rules about the subject in the order in which rules
+// take precedence over equals: by policy, then as written.
+func (c *compiler) selecting(policies []Policy) []selection {
+	var out []selection
+	for i := range policies {
+		p := &policies[i]
+		for j := range p.Rules {
+			if c.selects(p, &p.Rules[j]) {
+				out = append(out, selection{p, &p.Rules[j]})
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b selection) int {
+		return cmp.Or(cmp.Compare(a.policy.ID(), b.policy.ID()), cmp.Compare(a.policy.Kind, b.policy.Kind),
+			cmp.Compare(a.policy.Source, b.policy.Source))
+	})
+	return out
+}
+
+func (c *compiler) selects(p *Policy, r *Rule) bool {
+	if ns, _ := c.subject.Labels.Get(identity.SourceK8s, identity.KeyNamespace); p.Kind == Namespaced && ns != p.Namespace {
+		return false
+	}
+	return r.Subject.Matches(c.subject.Labels)
+}
+
+// number collects the prefixes of all CIDR peers, those excepted too, and
+// gives each an identity.
+func (c *compiler) number(selecting []selection) {
+	for _, s := range selecting {
+		for _, clause := range s.rule.Clauses {
+			for _, cidr := range clause.Peers.CIDRs {
+				c.prefixes = append(append(c.prefixes, cidr.Prefix), cidr.Except...)
+			}
+		}
+	}
+	slices.SortFunc(c.prefixes, netip.Prefix.Compare)
+	c.prefixes = slices.Compact(c.prefixes)
+	c.numbers = identity.NumberPrefixes(c.prefixes)
+}
+
+func (c *compiler) rule(s selection) {
+	for dir, deny := range s.rule.DefaultDeny {
+		c.enforced[dir] = c.enforced[dir] || deny
+	}
+	for i := range s.rule.Clauses {
+		clause := &s.rule.Clauses[i]
+		ref := RuleRef{Policy: s.policy.ID(), Section: clause.Section, Line: clause.Line}
+		entry := Entry{Deny: clause.Deny, Rule: c.rules.add(s.policy.Kind, ref)}
+		keys := portKeys(clause.Ports)
+		for _, peer := range c.peersOf(s.policy, clause.Peers) {
+			for _, k := range keys {
+				k.Identity, k.Direction = peer, clause.Direction
+				c.table.put(k, entry)
+			}
+		}
+	}
+}
+
+// portKeys returns the keys of all ports, without peer and direction.
+func portKeys(ports []PortRange) []Key {
+	if len(ports) == 0 {
+		return []Key{{}}
+	}
+	var out []Key
+	for _, r := range ports {
+		out = append(out, r.keys()...)
+	}
+	return out
+}
+
+// peersOf returns the identities that are meant, some perhaps twice.
+func (c *compiler) peersOf(p *Policy, peers Peers) []mesh.Identity {
+	if peers.Any {
+		return []mesh.Identity{AnyIdentity}
+	}
+	var out []mesh.Identity
+	for _, s := range peers.Endpoints {
+		out = append(out, c.selected(p, s)...)
+	}
+	for _, e := range peers.Entities {
+		out = append(out, c.entity(e)...)
+	}
+	for _, cidr := range peers.CIDRs {
+		out = append(out, c.outside(cidr)...)
+	}
+	return out
+}
+
+// selected returns the identities that a selector of a peer means, each
+// distinct selector being matched once.
+func (c *compiler) selected(p *Policy, s identity.Selector) []mesh.Identity {
+	sc := scope{namespace: p.Namespace, cluster: c.subject.Cluster}
+	if c.subject.EveryCluster {
+		sc.cluster = ""
+	}
+	s = sc.confine(s)
+	key := fingerprint(s)
+	ids, known := c.resolved[key]
+	if !known {
+		ids = c.peers.matching(s)
+		c.resolved[key] = ids
+	}
+	return ids
+}
+
+// entity returns the identities of an entity.
+func (c *compiler) entity(e Entity) []mesh.Identity {
+	out := slices.Clone(reservedOf[e])
+	switch e {
+	case EntityAll:
+		return []mesh.Identity{AnyIdentity}
+	case EntityWorld, EntityWorldIPv4, EntityWorldIPv6:
+		for _, p := range c.prefixes {
+			if e == EntityWorld || p.Addr().Is4() == (e == EntityWorldIPv4) {
+				out = append(out, c.numbers[p])
+			}
+		}
+	case EntityCluster, EntityRemoteNode:
+		out = append(out, c.peers.managed[identity.KeyCluster][c.subject.Cluster]...)
+	case EntityClusterMesh:
+		for _, ids := range c.peers.managed[identity.KeyCluster] {
+			out = append(out, ids...)
+		}
+	}
+	return out
+}
+
+// outside returns the identities of addresses that no mesh knows and cidr
+// covers. The identity of a prefix stands for its addresses that no longer
+// prefix holds, so that covering the prefix is covering them.
+func (c *compiler) outside(cidr CIDR) []mesh.Identity {
+	var out []mesh.Identity
+	first, _ := slices.BinarySearchFunc(c.prefixes, cidr.Prefix, netip.Prefix.Compare)
+	for _, p := range c.prefixes[first:] {
+		if !contains(cidr.Prefix, p) {
+			break
+		}
+		if cidr.Covers(p) {
+			out = append(out, c.numbers[p])
+		}
+	}
+	if cidr.Prefix.Bits() == 0 && cidr.Covers(cidr.Prefix) {
+		out = append(out, plainWorld(cidr.Prefix.Addr()))
+	}
+	return out
+}
+
+func plainWorld(family netip.Addr) mesh.Identity {
+	if family.Is4() {
+		return identity.WorldIPv4
+	}
+	return identity.WorldIPv6
+}

@@ -1,0 +1,140 @@
+package policy
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/plexusmesh/plexus/identity"
+)
+
+// selector reads a label selector.
+func (d *decoder) selector(n *yaml.Node, path string) identity.Selector {
+	var s identity.Selector
+	d.object(n, path, map[string]reader{
+		"matchLabels": func(n *yaml.Node, path string) { s = append(s, d.matchLabels(n, path)...) },
+		"matchExpressions": func(n *yaml.Node, path string) {
+			d.list(n, path, func(n *yaml.Node, path string) { s = append(s, d.expression(n, path)) })
+		},
+	})
+	return s
+}
+
+func (d *decoder) matchLabels(n *yaml.Node, path string) []identity.Requirement {
+	var out []identity.Requirement
+	for _, kv := range d.pairs(n, path) {
+		at := join(path, kv[0].Value)
+		source, key := d.labelKey(kv[0], at, kv[0].Value)
+		value, ok := d.text(kv[1], at)
+		if ok {
+			d.labelValue(kv[1], at, value)
+		}
+		out = append(out, identity.Requirement{Source: source, Key: key, Operator: identity.In, Values: []string{value}})
+	}
+	return out
+}
+
+func (d *decoder) expression(n *yaml.Node, path string) identity.Requirement {
+	var (
+		r   identity.Requirement
+		op  string
+		key = &yaml.Node{Line: n.Line}
+	)
+	d.object(n, path, map[string]reader{
+		"key":      func(n *yaml.Node, _ string) { key = n },
+		"operator": d.into(&op),
+		"values":   func(n *yaml.Node, path string) { r.Values = d.values(n, path) },
+	})
+	if n.Kind != yaml.MappingNode {
+		return r
+	}
+	if s, ok := d.text(key, join(path, "key")); ok {
+		r.Source, r.Key = d.labelKey(key, join(path, "key"), s)
+	}
+	r.Operator = identity.Operator(op)
+	if err := r.Validate(); err != nil && r.Key != "" {
+		d.refuse(n, path, "%s", err)
+	}
+	return r
+}
+
+func (d *decoder) values(n *yaml.Node, path string) []string {
+	values := d.texts(n, path)
+	for _, v := range values {
+		d.labelValue(n, path, v)
+	}
+	slices.Sort(values)
+	return slices.Compact(values)
+}
+
+// Kubernetes' patterns for label keys and values (apimachinery, util/validation).
+var (
+	labelKey   = regexp.MustCompile(`^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
+	labelValue = regexp.MustCompile(`^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$`)
+)
+
+func (d *decoder) labelKey(n *yaml.Node, path, s string) (source, key string) {
+	source, key = identity.SplitKey(s)
+	switch name := key[strings.LastIndex(key, "/")+1:]; {
+	case source == identity.SourceCIDR:
+		d.refuse(n, path, "prefixes are not selected by label: write fromCIDR or toCIDR")
+	case len(key) > 317 || len(name) > 63 || !labelKey.MatchString(key):
+		d.refuse(n, path, "label key %q is malformed: use at most 63 letters, digits, '-', '_' and '.', after an optional \"any:\", \"k8s:\" or \"reserved:\" and a DNS name with '/'", shorten(s))
+	}
+	return source, key
+}
+
+func (d *decoder) labelValue(n *yaml.Node, path, v string) {
+	if len(v) > 63 || !labelValue.MatchString(v) {
+		d.refuse(n, path, "label value %q is malformed: use at most 63 letters, digits, '-', '_' and '.'", shorten(v))
+	}
+}
+
+// scope is what a selector of a peer is confined to unless it says otherwise.
+type scope struct {
+	namespace string // "" for every namespace
+	cluster   string // "" for every cluster
+}
+
+// metaLabels begins the keys of labels of namespaces; a selector that uses one
+// chooses namespaces by itself.
+const metaLabels = "io.cilium.k8s.namespace.labels."
+
+// confine adds the requirements that Cilium adds to a peer's selector. One that
+// asks for a reserved label has left namespaces and clusters already.
+func (sc scope) confine(s identity.Selector) identity.Selector {
+	if reserved(s) {
+		return s
+	}
+	out := slices.Clone(s)
+	if !s.Mentions(identity.KeyNamespace) {
+		out = append(out, sc.namespaced(s)...)
+	}
+	if sc.cluster != "" && !s.Mentions(identity.KeyCluster) {
+		out = append(out, is(identity.KeyCluster, sc.cluster))
+	}
+	return out
+}
+
+func (sc scope) namespaced(s identity.Selector) []identity.Requirement {
+	byLabel := slices.ContainsFunc(s, func(r identity.Requirement) bool { return strings.HasPrefix(r.Key, metaLabels) })
+	switch {
+	case sc.namespace == "":
+		return []identity.Requirement{{Source: identity.SourceK8s, Key: identity.KeyNamespace, Operator: identity.Exists}}
+	case byLabel:
+		return nil
+	}
+	return []identity.Requirement{is(identity.KeyNamespace, sc.namespace)}
+}
+
+func is(key, value string) identity.Requirement {
+	return identity.Requirement{Source: identity.SourceK8s, Key: key, Operator: identity.In, Values: []string{value}}
+}
+
+// reserved reports whether s asks for a reserved label, as those of the world
+// and of unmanaged peers are.
+func reserved(s identity.Selector) bool {
+	return slices.ContainsFunc(s, func(r identity.Requirement) bool { return r.Source == identity.SourceReserved })
+}
