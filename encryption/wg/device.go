@@ -1,0 +1,187 @@
+package wg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/plexusmesh/plexus/encryption"
+	"github.com/plexusmesh/plexus/mesh"
+	"golang.zx2c4.com/wireguard/wgctrl"
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+)
+
+// device is what this package uses of wgctrl.
+type device interface {
+	Device(name string) (*wgtypes.Device, error)
+	ConfigureDevice(name string, cfg wgtypes.Config) error
+	Close() error
+}
+
+var _ device = (*wgctrl.Client)(nil)
+
+// Options say which device a [Device] drives.
+type Options struct {
+	Name   string // of the network device; required
+	Client device // what to configure it with; nil opens wgctrl at the first use
+}
+
+// Config is the whole desired state of the device.
+type Config struct {
+	PrivateKey   encryption.PrivateKey
+	Port         uint16 // UDP port to listen on; 0 lets the system choose, once
+	FirewallMark uint32 // on outgoing WireGuard packets; 0 marks none
+	Peers        map[mesh.Key]encryption.Peer
+}
+
+// PeerStatus is what the device says of a peer.
+type PeerStatus struct {
+	Key           mesh.Key
+	Endpoint      netip.AddrPort // where it was last heard from, or configured; zero when unknown
+	LastHandshake time.Time      // zero before the first
+	RxBytes       int64
+	TxBytes       int64
+	AllowedIPs    []netip.Prefix
+}
+
+// Device drives one WireGuard device. Its methods may be called concurrently.
+type Device struct {
+	name string
+
+	mu     sync.Mutex
+	client device
+	want   map[mesh.Key]encryption.Peer // of the last Ensure; nil before the first
+	memory memory
+}
+
+// New returns a driver. It opens nothing, so that it may be made before the
+// device is.
+func New(o Options) (*Device, error) {
+	if o.Name == "" {
+		return nil, errors.New("drive WireGuard device: no name given")
+	}
+	return &Device{name: o.Name, client: o.Client, memory: newMemory()}, nil
+}
+
+// Close releases the connection to the kernel. The device stays as it is.
+func (d *Device) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.client == nil {
+		return nil
+	}
+	err := d.client.Close()
+	d.client = nil
+	return err
+}
+
+// Ensure adds and corrects whatever c asks for and the device lacks. It writes
+// nothing when nothing differs and removes nothing: that is for Prune. Errors of
+// several peers are joined; one peer that fails stops no other.
+func (d *Device) Ensure(ctx context.Context, c Config) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.want = c.Peers
+	d.memory.wanted(c.Peers)
+	have, err := d.read(ctx)
+	if err != nil {
+		return err
+	}
+	settings, differs := settingsChange(have, c)
+	if differs {
+		if err := d.client.ConfigureDevice(d.name, settings); err != nil {
+			return fmt.Errorf("configure WireGuard device %s with port %d: %w", d.name, c.Port, err)
+		}
+	}
+	return d.apply(peerChanges(have, c.Peers, d.memory.endpoints, time.Now()))
+}
+
+// Prune removes the peers and allowed prefixes that this run wanted once and
+// wants no more. With orphans it also removes those that it never wanted, which
+// an earlier run left. Before the first Ensure it does nothing.
+func (d *Device) Prune(ctx context.Context, orphans bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.want == nil {
+		return nil
+	}
+	have, err := d.read(ctx)
+	if err != nil {
+		return err
+	}
+	ours := func(k mesh.Key, p netip.Prefix) bool { return orphans || d.memory.had(k, p) }
+	gone, err := removals(have, d.want, ours)
+	if err != nil {
+		return err
+	}
+	if len(gone) > 0 {
+		if err := d.client.ConfigureDevice(d.name, wgtypes.Config{Peers: gone}); err != nil {
+			return fmt.Errorf("remove peers of WireGuard device %s: %w", d.name, err)
+		}
+	}
+	d.memory.forget(d.want)
+	return nil
+}
+
+// ListPeers returns the peers of the device, sorted by key.
+func (d *Device) ListPeers(ctx context.Context) ([]PeerStatus, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	have, err := d.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return statuses(have), nil
+}
+
+// read returns the device as it is.
+func (d *Device) read(ctx context.Context) (*wgtypes.Device, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if d.client == nil {
+		client, err := wgctrl.New()
+		if err != nil {
+			return nil, fmt.Errorf("open WireGuard control: %w", err)
+		}
+		d.client = client
+	}
+	have, err := d.client.Device(d.name)
+	if err != nil {
+		return nil, fmt.Errorf("read WireGuard device %s: %w", d.name, err)
+	}
+	return have, nil
+}
+
+// apply writes changes in one call, or, when that fails, peer by peer, so that
+// one peer which is refused holds up no other.
+func (d *Device) apply(changes []change) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	if err := d.write(changes); err == nil || len(changes) == 1 {
+		return err
+	}
+	var errs []error
+	for _, c := range changes {
+		errs = append(errs, d.write([]change{c}))
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Device) write(changes []change) error {
+	cfg := wgtypes.Config{}
+	for _, c := range changes {
+		cfg.Peers = append(cfg.Peers, c.peer)
+	}
+	if err := d.client.ConfigureDevice(d.name, cfg); err != nil {
+		return fmt.Errorf("configure %d peers of WireGuard device %s, first of node %s: %w", len(changes), d.name, changes[0].node, err)
+	}
+	for _, c := range changes {
+		d.memory.endpoints[mesh.Key(c.peer.PublicKey)] = c.endpoint
+	}
+	return nil
+}
