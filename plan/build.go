@@ -1,0 +1,165 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/plexusmesh/plexus/datapath"
+	"github.com/plexusmesh/plexus/encryption"
+	"github.com/plexusmesh/plexus/identity"
+	"github.com/plexusmesh/plexus/mesh"
+	"github.com/plexusmesh/plexus/policy"
+	"github.com/plexusmesh/plexus/state"
+)
+
+// Local is what is known of this host without asking anybody.
+type Local struct {
+	Node    string
+	Cluster mesh.Cluster
+	Mesh4   netip.Addr // given at enrolment
+	Mesh6   netip.Addr
+	Pools   []netip.Prefix // all mesh addresses of the own cluster lie in them
+
+	Device    string             // name of the WireGuard device
+	Uplinks   []string           // managed interfaces
+	Addresses []netip.Addr       // node addresses on them
+	MTU       int                // the smallest of the uplinks, bytes
+	Services  map[Service]string // what must stay reachable, and why
+}
+
+// ID returns the host's name as mesh.Node.ID.
+func (l Local) ID() string { return mesh.Node{Name: l.Node, Cluster: l.Cluster}.ID() }
+
+// Service is a port that policy must never cut off. It becomes a pinhole.
+type Service = datapath.Pinhole
+
+// Desired is everything that this host should be.
+type Desired struct {
+	Self     mesh.Identity // 0 while the mesh does not know this host: then nothing of this may be applied
+	Tunnel   datapath.Tunnel
+	Links    []datapath.Link
+	IPCache  map[netip.Prefix]datapath.Peer
+	Verdicts policy.Verdicts
+	Pinholes map[datapath.Pinhole]string // with the reason in words
+	Peers    map[mesh.Key]encryption.Peer
+	Routes   []datapath.Route
+	Revision uint64 // of the mesh's policies that Verdicts come from
+	Warnings []Warning
+}
+
+// Warning is something in the mesh's state that a person should know.
+type Warning struct {
+	Code string // stable
+	Text string
+}
+
+// Build computes what the host l should be in the mesh s.
+func Build(s state.Snapshot, l Local) Desired {
+	mtu, mtuWarning := encryption.MTU(l.MTU, encryption.Overhead)
+	peers, refused := encryption.Plan(values(s.Nodes), values(s.Endpoints), l.ID(), encryption.Options{Families: encryption.FamiliesOf(l.Addresses)})
+	self := selfIdentity(s, l)
+	d := Desired{
+		Self:     self,
+		Tunnel:   datapath.Tunnel{Name: l.Device, MTU: mtu, Addresses: hostPrefixes(l.Mesh4, l.Mesh6)},
+		Links:    links(l),
+		IPCache:  ipcache(s, l, self),
+		Verdicts: verdicts(s, l, self),
+		Pinholes: pinholes(s, l),
+		Peers:    peers,
+		Routes:   routes(l),
+		Revision: s.PolicyRevision,
+	}
+	d.Warnings = warnings(s, refused, mtuWarning)
+	return d
+}
+
+// pinholes are those of this host's own services, and the WireGuard ports of
+// its peers where they chose others.
+func pinholes(s state.Snapshot, l Local) map[datapath.Pinhole]string {
+	const udp = 17
+	out := maps.Clone(l.Services)
+	if out == nil {
+		out = make(map[datapath.Pinhole]string)
+	}
+	for _, n := range s.Nodes {
+		p := datapath.Pinhole{Direction: policy.Egress, Protocol: udp, Port: n.Port}
+		if _, known := out[p]; !known && n.Port != 0 {
+			out[p] = "WireGuard of peers"
+		}
+	}
+	return out
+}
+
+// selfIdentity is that of our own mesh address, once its labels are known: a
+// host that did not know them would take itself for one that no policy selects.
+func selfIdentity(s state.Snapshot, l Local) mesh.Identity {
+	for _, p := range hostPrefixes(l.Mesh4, l.Mesh6) {
+		if e, ok := s.Endpoints[p]; ok && known(s, e.Identity) {
+			return e.Identity
+		}
+	}
+	return identity.Unknown
+}
+
+func verdicts(s state.Snapshot, l Local, self mesh.Identity) policy.Verdicts {
+	subject := policy.Subject{Identity: self, Labels: s.Identities[self], Cluster: l.Cluster.Name}
+	return policy.Compile(slices.Collect(maps.Values(s.Policies)), subject, s.Identities)
+}
+
+func links(l Local) []datapath.Link {
+	out := []datapath.Link{{Name: l.Device, Tunnel: true}}
+	for _, name := range l.Uplinks {
+		out = append(out, datapath.Link{Name: name})
+	}
+	return out
+}
+
+// routes leads the pools into the tunnel. The unreachable twin of each keeps a
+// mesh address from following the default route while the device is away.
+func routes(l Local) []datapath.Route {
+	var out []datapath.Route
+	for _, pool := range l.Pools {
+		source := l.Mesh4
+		if pool.Addr().Is6() {
+			source = l.Mesh6
+		}
+		out = append(out, datapath.Route{Prefix: pool, Source: source}, datapath.Route{Prefix: pool, Unreachable: true})
+	}
+	return out
+}
+
+func warnings(s state.Snapshot, refused []encryption.Refusal, mtu string) []Warning {
+	var out []Warning
+	for p, e := range s.Endpoints {
+		if !known(s, e.Identity) {
+			out = append(out, Warning{Code: "identity-unknown", Text: fmt.Sprintf("address %s has identity %d, whose labels are unknown: its traffic is dropped until they are", p, e.Identity)})
+		}
+	}
+	for _, r := range refused {
+		out = append(out, Warning{Code: "peer-refused", Text: fmt.Sprintf("no tunnel for %s", r)})
+	}
+	if mtu != "" {
+		out = append(out, Warning{Code: "mtu-low", Text: mtu})
+	}
+	slices.SortFunc(out, func(a, b Warning) int {
+		return cmp.Or(strings.Compare(a.Code, b.Code), strings.Compare(a.Text, b.Text))
+	})
+	return out
+}
+
+func hostPrefixes(addrs ...netip.Addr) []netip.Prefix {
+	var out []netip.Prefix
+	for _, a := range addrs {
+		if a.IsValid() {
+			out = append(out, mesh.HostPrefix(a))
+		}
+	}
+	return out
+}
+
+// values returns those of m in any order: no planner depends on it.
+func values[K comparable, V any](m map[K]V) []V { return slices.Collect(maps.Values(m)) }
