@@ -47,7 +47,7 @@ var reservedNames = map[mesh.Identity]string{
 // Range returns the first and the last identity of a cluster.
 func Range(cluster uint32) (first, last mesh.Identity) {
 	first = mesh.Identity(cluster << clusterShift)
-	return first, first | 1<<clusterShift - 1
+	return first, first | (1<<clusterShift - 1)
 }
 
 // Cluster returns the id of the cluster that gave out id, or 0 for reserved and
