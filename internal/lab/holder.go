@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	_ "embed"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -40,8 +41,8 @@ func startHolder(name, mark string, noIPv6 bool) (*holder, error) {
 	}
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if line != "ready\n" {
-		waitErr := cmd.Wait()
-		return nil, fmt.Errorf("make namespaces of host %s (root needed): %w: %v: %s", name, err, waitErr, strings.TrimSpace(stderr.String()))
+		err = errors.Join(err, cmd.Wait())
+		return nil, fmt.Errorf("make namespaces of host %s (root needed): %w: %s", name, err, strings.TrimSpace(stderr.String()))
 	}
 	return &holder{cmd: cmd}, nil
 }

@@ -98,8 +98,11 @@ func readRecord(dir string) (record, error) {
 		return record{}, fmt.Errorf("read lab record: %w", err)
 	}
 	var rec record
-	if err := json.Unmarshal(data, &rec); err != nil || rec.Mark == "" {
-		return record{}, fmt.Errorf("decode lab record in %s: no mark (%v)", dir, err)
+	if err := json.Unmarshal(data, &rec); err != nil {
+		return record{}, fmt.Errorf("decode lab record in %s: %w", dir, err)
+	}
+	if rec.Mark == "" {
+		return record{}, fmt.Errorf("lab record in %s has no mark", dir)
 	}
 	return rec, nil
 }

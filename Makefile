@@ -1,0 +1,115 @@
+# Everything people and CI run. "make help" lists it.
+
+MODULE := github.com/plexusmesh/plexus
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# A clone may belong to another user than the one who builds it, and need not be
+# a git tree at all.
+GIT := git -c safe.directory='*'
+VERSION ?= $(or $(shell $(GIT) describe --tags --match 'v*' --dirty 2>/dev/null),v0.0.0-dev)
+COMMIT ?= $(or $(shell $(GIT) rev-parse HEAD 2>/dev/null),unknown)
+DATE ?= $(or $(shell TZ=UTC $(GIT) log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null),unknown)
+LDFLAGS := -s -w \
+	-X $(MODULE)/internal/version.Version=$(VERSION) \
+	-X $(MODULE)/internal/version.Commit=$(COMMIT) \
+	-X $(MODULE)/internal/version.Date=$(DATE)
+
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+export BPF2GO_CC ?= clang-19
+export BPF2GO_STRIP ?= llvm-strip-19
+ifeq ($(shell id -u),0)
+export PLEXUS_TEST_REQUIRE ?= kernel
+endif
+
+GOTEST := go run ./internal/gotest
+FUZZTIME ?= 5s
+
+# Tests that need the kernel say so themselves, by importing the gate for it.
+KERNEL_PKGS = $(shell go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | \
+	grep -E 'internal/(netnstest|lab)[] ]' | grep -vE '/test/(e2e|bench|script) ' | cut -d' ' -f1)
+E2E_PKGS = ./test/e2e/...
+OTHER_PKGS = $(filter-out $(KERNEL_PKGS) $(MODULE)/test/e2e/% $(MODULE)/test/e2e,$(shell go list ./...))
+
+.PHONY: help
+help: ## print the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | \
+		while IFS=$$'\t' read -r target text; do printf '  %-12s %s\n' "$$target" "$$text"; done
+
+.PHONY: build
+build: ## build bin/plexusd and bin/plexus, static
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+.PHONY: build-all
+build-all: ## build for every platform into bin/linux-ARCH
+	for arch in amd64 arm64; do \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' -o bin/linux-$$arch/ ./cmd/...; \
+	done
+
+.PHONY: bin/plexus-lab
+bin/plexus-lab: # build the test hosts' command, for shell scripts
+	go build -trimpath -o bin/plexus-lab ./internal/lab/cmd/plexus-lab
+
+.PHONY: print-ldflags
+print-ldflags:
+	@echo "$(LDFLAGS)"
+
+.PHONY: deps
+deps: ## install the Debian packages that building and testing need
+	tools/deps.sh test
+
+.PHONY: deps-run
+deps-run: # what hosts and the demo need
+	tools/deps.sh run
+
+.PHONY: test
+test: ## run everything: install what is needed, lint, verify, all tests; under 15 minutes on 2 cores
+	FUZZTIME=10000x tools/stage.sh deps build build-all lint verify test-race test-kernel fuzz test-e2e
+
+.PHONY: test-race
+test-race: ## run the tests that need no kernel, with the race detector
+	$(GOTEST) -race -timeout 10m $(OTHER_PKGS)
+
+.PHONY: test-kernel
+test-kernel: ## run the tests of real kernel objects, with the race detector; as root
+	$(GOTEST) -race -count 1 -p 1 -timeout 10m $(KERNEL_PKGS)
+
+.PHONY: test-e2e
+test-e2e: build bin/plexus-lab ## run whole daemons on test hosts; as root
+	$(GOTEST) -count 1 -p 1 -timeout 10m $(E2E_PKGS)
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (5s)
+	tools/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: build bin/plexus-lab ## run the benchmarks; as root
+	go test -run '^$$' -bench . -benchtime 1x -timeout 15m ./test/bench/...
+
+.PHONY: generate
+generate: ## regenerate BPF objects and Go code, with clang 19
+	go generate ./...
+
+.PHONY: verify
+verify: ## check generated code, formatting, vet and the architecture
+	tools/verify-generated.sh
+	unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run gofmt -w on: $$unformatted"; exit 1; fi
+	go vet ./...
+	$(GOTEST) -count 1 ./internal/arch
+
+bin/golangci-lint: tools/go.mod tools/go.sum
+	cd tools && go build -trimpath -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.PHONY: lint
+lint: bin/golangci-lint ## lint Go code and shell scripts
+	bin/golangci-lint run ./...
+	shellcheck .ci/run $$(find . -name '*.sh' -not -path './bin/*')
+
+.PHONY: demo
+demo: deps-run build bin/plexus-lab ## show three hosts in a mesh; KEEP=1 leaves them running; as root
+	KEEP=$(KEEP) test/demo/run.sh
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin dist
