@@ -51,19 +51,26 @@ func (s Selector) Matches(ls Labels) bool {
 }
 
 func (r Requirement) matches(ls Labels) bool {
-	value, ok := ls.Get(r.Source, r.Key)
 	switch r.Operator {
 	case In:
-		return ok && slices.Contains(r.Values, value)
+		return slices.ContainsFunc(ls, r.hasValue)
 	case NotIn:
-		return !ok || !slices.Contains(r.Values, value)
+		return !slices.ContainsFunc(ls, r.hasValue)
 	case Exists:
-		return ok
+		return slices.ContainsFunc(ls, r.names)
 	case DoesNotExist:
-		return !ok
+		return !slices.ContainsFunc(ls, r.names)
 	}
 	return false
 }
+
+// names reports whether l is a label that r is about. With SourceAny there may
+// be several, and each counts.
+func (r Requirement) names(l Label) bool {
+	return l.Key == r.Key && (r.Source == SourceAny || l.Source == r.Source)
+}
+
+func (r Requirement) hasValue(l Label) bool { return r.names(l) && slices.Contains(r.Values, l.Value) }
 
 // Mentions reports whether a requirement is about key, whatever its source.
 func (s Selector) Mentions(key string) bool {

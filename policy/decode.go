@@ -51,12 +51,14 @@ func (d *decoder) plain(n *yaml.Node, depth int) bool {
 	return false
 }
 
-// object reads a mapping field by field. A field without a reader is refused.
-func (d *decoder) object(n *yaml.Node, path string, fields map[string]reader) {
+// object reads a mapping field by field. A field without a reader is refused,
+// and then the mapping is not whole: what seems to be missing may be misspelt.
+func (d *decoder) object(n *yaml.Node, path string, fields map[string]reader) (whole bool) {
 	if n.Kind != yaml.MappingNode {
 		d.refuse(n, path, "want a mapping of fields, not %s", describe(n))
-		return
+		return false
 	}
+	whole = true
 	seen := make(map[string]bool, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
@@ -67,14 +69,17 @@ func (d *decoder) object(n *yaml.Node, path string, fields map[string]reader) {
 		case seen[key.Value]:
 			d.refuse(key, at, "field is given twice: keep one")
 		case !known:
+			whole = false
 			d.refuse(key, at, "%s", whyRefused(key.Value, fields))
 		case value.ShortTag() == "!!null":
+			whole = false
 			d.refuse(key, at, "field has no value: give it one, or leave the field out")
 		default:
 			read(value, at)
 		}
 		seen[key.Value] = true
 	}
+	return whole
 }
 
 // list reads a sequence item by item.

@@ -23,7 +23,7 @@ func (d *decoder) document(doc text) (Policy, bool) {
 		return Policy{}, false
 	}
 	named := false
-	d.object(root, "", map[string]reader{
+	whole := d.object(root, "", map[string]reader{
 		"apiVersion": d.ignore, "kind": d.ignore, // read by d.kind
 		"metadata": func(n *yaml.Node, path string) { named = true; d.metadata(n, path, &p) },
 		"spec":     func(n *yaml.Node, path string) { d.rule(n, path, &p) },
@@ -31,7 +31,7 @@ func (d *decoder) document(doc text) (Policy, bool) {
 			d.list(n, path, func(n *yaml.Node, path string) { d.rule(n, path, &p) })
 		},
 	})
-	if !named {
+	if whole && !named {
 		d.refuse(root, "metadata", "is missing: give the policy a name")
 	}
 	if len(p.Rules) == 0 && len(d.problems) == 0 {
@@ -95,7 +95,7 @@ func (d *decoder) metadata(n *yaml.Node, path string, p *Policy) {
 		p.Namespace = identity.DefaultNamespace
 	}
 	named := false
-	d.object(n, path, map[string]reader{
+	whole := d.object(n, path, map[string]reader{
 		"name": func(n *yaml.Node, path string) {
 			named = true
 			p.Name = d.name(n, path)
@@ -104,7 +104,7 @@ func (d *decoder) metadata(n *yaml.Node, path string, p *Policy) {
 		"labels":      d.notes,
 		"annotations": d.notes,
 	})
-	if !named && n.Kind == yaml.MappingNode {
+	if whole && !named {
 		d.refuse(n, join(path, "name"), "is missing: give the policy a name")
 	}
 }

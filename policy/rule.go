@@ -48,10 +48,8 @@ func (d *decoder) rule(n *yaml.Node, path string, p *Policy) {
 			r.Clauses = append(r.Clauses, d.clauses(n, path, s)...)
 		}
 	}
-	before := len(d.problems)
-	d.object(n, path, fields)
-	if len(d.problems) > before {
-		return // what seems to be missing may only be misspelt
+	if !d.object(n, path, fields) {
+		return
 	}
 	d.oneSelector(n, path, selectors)
 	d.sectionsMean(n, path, present, said)
