@@ -20,6 +20,7 @@ func HostGrants(node string) []Grant {
 		{Key: ConfigKey, Read: true},
 		{Key: RevokedPrefix, Read: true},
 		{Key: LivePrefix, Read: true},
+		{Key: RefusalKey(node), Read: true},
 		{Key: ClaimKey(node), Read: true, Write: true},
 		{Key: LiveKey(node), Read: true, Write: true},
 	}

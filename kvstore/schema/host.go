@@ -25,7 +25,26 @@ type Host struct {
 	Server    bool              `json:"server,omitempty"`
 	Enrolled  time.Time         `json:"enrolled"`
 	Token     string            `json:"token,omitempty"` // id of the token it joined with
+
+	Seen        []netip.Addr `json:"seen,omitempty"` // all addresses at which a server has seen it, newest first
+	Port        uint16       `json:"port,omitempty"` // WireGuard, UDP, that it enrolled with
+	Phase       Phase        `json:"phase,omitempty"`
+	Changed     time.Time    `json:"changed,omitzero"`  // when Phase was entered
+	CertKey     string       `json:"certKey,omitempty"` // SHA-256 of the public key in its certificate, lower-case hex
+	CertExpires time.Time    `json:"certExpires,omitzero"`
 }
+
+// Phase says whether a host is wholly enrolled. Its etcd user exists only while
+// its record does.
+type Phase string
+
+// Phases of a host. What is reserved for a host that joins or leaves is not
+// given to another.
+const (
+	Enrolled Phase = ""
+	Joining  Phase = "joining" // its facts are not published yet
+	Leaving  Phase = "leaving" // its facts are withdrawn, its user may still exist
+)
 
 // hostJSON writes the key in base64.
 type hostJSON struct {

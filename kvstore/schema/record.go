@@ -21,6 +21,9 @@ type Token struct {
 	Ephemeral bool              `json:"ephemeral,omitempty"`
 	Server    bool              `json:"server,omitempty"`
 	Author    string            `json:"author,omitempty"`
+
+	Description string    `json:"description,omitempty"`
+	Revoked     time.Time `json:"revoked,omitzero"` // zero while it is not
 }
 
 // EncodeToken renders a token for [TokenKey].
@@ -78,6 +81,8 @@ type MeshConfig struct {
 	Pool6   netip.Prefix `json:"pool6"`   // of mesh IPv6 addresses
 	Version int          `json:"version"` // of this layout of keys
 	Created time.Time    `json:"created"`
+	Etcd    []string     `json:"etcd,omitempty"`    // endpoint URLs for hosts
+	Servers []string     `json:"servers,omitempty"` // host:port of the join API
 }
 
 // Version is the layout of keys that this code reads and writes.
