@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/plexusmesh/plexus/encryption"
 	"github.com/plexusmesh/plexus/mesh"
+	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/wgctrl"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 )
@@ -93,7 +95,7 @@ func (d *Device) Ensure(ctx context.Context, c Config) error {
 	settings, differs := settingsChange(have, c)
 	if differs {
 		if err := d.client.ConfigureDevice(d.name, settings); err != nil {
-			return fmt.Errorf("configure WireGuard device %s with port %d: %w", d.name, c.Port, err)
+			return fmt.Errorf("configure WireGuard device %s: %w", d.name, explain(err, c.Port))
 		}
 	}
 	return d.apply(peerChanges(have, c.Peers, d.memory.endpoints, time.Now()))
@@ -154,6 +156,15 @@ func (d *Device) read(ctx context.Context) (*wgtypes.Device, error) {
 		return nil, fmt.Errorf("read WireGuard device %s: %w", d.name, err)
 	}
 	return have, nil
+}
+
+// explain adds a remedy where err says that the port is taken, as an errno from
+// the kernel or in the text that wgctrl makes of wireguard-go's.
+func explain(err error, port uint16) error {
+	if errors.Is(err, unix.EADDRINUSE) || strings.HasSuffix(err.Error(), fmt.Sprintf("errno=-%d", int(unix.EADDRINUSE))) {
+		return fmt.Errorf("another program has UDP port %d: stop it (ss -ulpn shows it), or choose another port: %w", port, err)
+	}
+	return err
 }
 
 // apply writes changes in one call, or, when that fails, peer by peer, so that

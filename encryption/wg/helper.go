@@ -124,7 +124,7 @@ func waitForHelper(ctx context.Context, o DeviceOptions, ended <-chan error) err
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case err := <-ended:
-			return fmt.Errorf("it ended: %w", cmpErr(err))
+			return fmt.Errorf("it ended: %w", endOf(err))
 		case <-tick.C:
 			if probe(o.Name) == nil && findHelper(o.PIDFile, o.Name) != nil {
 				return nil
@@ -133,8 +133,8 @@ func waitForHelper(ctx context.Context, o DeviceOptions, ended <-chan error) err
 	}
 }
 
-// cmpErr names the end of a process that ended without an error.
-func cmpErr(err error) error {
+// endOf names the end of a process that ended without an error.
+func endOf(err error) error {
 	if err == nil {
 		return errors.New("exit status 0")
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/plexusmesh/plexus/encryption/wg"
+	"golang.zx2c4.com/wireguard/wgctrl"
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 )
 
 // Words with which this test binary is run again, as another program.
@@ -24,7 +26,7 @@ func TestMain(m *testing.M) {
 		case asHelper:
 			exit(runHelper(os.Args[2:]))
 		case asDaemon:
-			exit(runDaemon(os.Args[2:]))
+			exit(runDaemon())
 		}
 	}
 	os.Exit(m.Run())
@@ -60,4 +62,24 @@ func deviceOptions(name, dir string) wg.DeviceOptions {
 		Timeout: 5 * time.Second,
 		Logger:  slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	}
+}
+
+// counter counts the writes of a real client.
+type counter struct {
+	*wgctrl.Client
+	writes int
+}
+
+func newCounter(t *testing.T) *counter {
+	t.Helper()
+	c, err := wgctrl.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &counter{Client: c}
+}
+
+func (c *counter) ConfigureDevice(name string, cfg wgtypes.Config) error {
+	c.writes++
+	return c.Client.ConfigureDevice(name, cfg)
 }
