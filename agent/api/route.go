@@ -1,0 +1,80 @@
+package api
+
+import (
+	"context"
+	"net/http"
+)
+
+// DefaultSocket is where plexusd answers unless it is told otherwise.
+const DefaultSocket = "/run/plexus/plexusd.sock"
+
+// Limits in bytes on what a request may carry.
+const (
+	// MaxPolicyBytes bounds the documents of one apply taken together.
+	MaxPolicyBytes = 2 << 20
+	// maxApplyBody leaves room for base64 and names around MaxPolicyBytes.
+	maxApplyBody = 3 << 20
+	// maxBody bounds every other request; a token with labels is far below it.
+	maxBody = 64 << 10
+)
+
+const (
+	pathStatus     = "/v1/status"
+	pathInit       = "/v1/init"
+	pathJoin       = "/v1/join"
+	pathLeave      = "/v1/leave"
+	pathNodes      = "/v1/nodes"
+	pathIdentities = "/v1/identities"
+	pathTokens     = "/v1/tokens"
+	pathPolicies   = "/v1/policies"
+	pathFailsafe   = "/v1/failsafe"
+	pathIPCache    = "/v1/bpf/ipcache"
+	pathPolicyMap  = "/v1/bpf/policy"
+	pathFlows      = "/v1/bpf/ct"
+	pathCounters   = "/v1/bpf/metrics"
+	pathObserve    = "/v1/observe"
+)
+
+// routes maps every call of the API to the Backend.
+func (s *Server) routes() http.Handler {
+	b, mux := s.backend, http.NewServeMux()
+	mux.Handle("GET "+pathStatus, get(b.Status))
+	mux.Handle("POST "+pathInit, post(maxBody, b.Init))
+	mux.Handle("POST "+pathJoin, post(maxBody, b.Join))
+	mux.Handle("POST "+pathLeave, post(maxBody, noAnswer(b.Leave)))
+	mux.Handle("GET "+pathNodes, get(b.Nodes))
+	mux.Handle("DELETE "+pathNodes+"/{id}", remove(noAnswer(b.RemoveNode)))
+	mux.Handle("GET "+pathIdentities, get(b.Identities))
+	mux.Handle("POST "+pathTokens, post(maxBody, b.CreateToken))
+	mux.Handle("GET "+pathTokens, get(b.Tokens))
+	mux.Handle("DELETE "+pathTokens+"/{id}", remove(noAnswer(b.RevokeToken)))
+	mux.Handle("POST "+pathPolicies, post(maxApplyBody, s.apply))
+	mux.Handle("GET "+pathPolicies, get(b.Policies))
+	mux.Handle("DELETE "+pathPolicies+"/{id}", remove(b.DeletePolicy))
+	mux.Handle("GET "+pathFailsafe, get(b.Pinholes))
+	mux.Handle("GET "+pathIPCache, get(b.IPCache))
+	mux.Handle("GET "+pathPolicyMap, get(b.PolicyMap))
+	mux.Handle("GET "+pathFlows, get(b.Flows))
+	mux.Handle("GET "+pathCounters, get(b.Counters))
+	mux.HandleFunc("POST "+pathObserve, s.observe)
+	mux.HandleFunc("/", notFound)
+	return mux
+}
+
+// apply bounds the documents, which the limit on the body does only roughly.
+func (s *Server) apply(ctx context.Context, r ApplyRequest) (ApplyResult, error) {
+	size := 0
+	for _, f := range r.Files {
+		size += len(f.Data)
+	}
+	if size > MaxPolicyBytes {
+		return ApplyResult{}, Errorf(CodeTooLarge,
+			"apply policy documents of %d bytes: the limit is %d bytes; apply them in parts", size, MaxPolicyBytes)
+	}
+	return s.backend.ApplyPolicies(ctx, r)
+}
+
+func notFound(w http.ResponseWriter, r *http.Request) {
+	fail(w, Errorf(CodeNotFound, "call %s %s: this plexusd does not know it; use a plexus of the same version",
+		r.Method, r.URL.Path))
+}
