@@ -41,11 +41,11 @@ type Endpoint struct {
 
 // Query asks for flows. Empty fields match everything.
 type Query struct {
-	Last     int       `json:"last"` // newest so many of those recorded; 0: all
+	Last     int       `json:"last"` // newest so many of those recorded that match; 0: all; negative: none
 	Follow   bool      `json:"follow"`
 	Since    time.Time `json:"since"`
 	Verdict  string    `json:"verdict"`
-	From     string    `json:"from"` // "label=k=v,…", an address or prefix, or a host
+	From     string    `json:"from"` // "label=k=v,…", an address, a prefix, or a host
 	To       string    `json:"to"`
 	Port     uint16    `json:"port"` // destination
 	Protocol string    `json:"protocol"`

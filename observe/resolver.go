@@ -1,0 +1,24 @@
+package observe
+
+import (
+	"net/netip"
+
+	"github.com/plexusmesh/plexus/mesh"
+	"github.com/plexusmesh/plexus/policy"
+)
+
+// Resolver puts names to the numbers of an event. Its answers are those of the
+// moment; lists that it returns are shared and never changed afterwards. It is
+// called for every event, so it must be quick and must not wait for anything.
+type Resolver interface {
+	// Labels returns the labels of an identity, nil where it is unknown.
+	Labels(mesh.Identity) []string
+	// Address returns the identity of an address, and the name of the host that
+	// has it; zero values where they are unknown. This host's own addresses
+	// have this host's identity.
+	Address(netip.Addr) (mesh.Identity, string)
+	// Rule returns where a rule stands ("policy section"), "" if unknown.
+	Rule(policy.RuleID) string
+	// LinkName returns the name of a network interface, "" if unknown.
+	LinkName(ifindex uint32) string
+}
