@@ -14,13 +14,15 @@ import (
 	"github.com/plexusmesh/plexus/mesh"
 )
 
-// keptSeeds are those that once failed, with what they found.
-var keptSeeds = []uint64{1, 2, 3}
+// keptSeeds are those that found a mistake: so far planted ones, as 1 did with
+// an allow under a broader deny and with a lookup of AnyIdentity left out, and
+// the other with a deny one bit broader than the allow.
+var keptSeeds = []uint64{1, 11229042837124134751}
 
 // TestCompileAgreesWithRules compares the compiled verdicts of random policies
 // with what their rules say when read one by one.
 func TestCompileAgreesWithRules(t *testing.T) {
-	const cases = 1500
+	const cases = 600
 	for _, seed := range keptSeeds {
 		checkSeed(t, seed)
 	}
@@ -85,7 +87,8 @@ func (g generator) some(n int, f func() string) string {
 
 func (g generator) hostLabels() identity.Labels {
 	given := map[string]string{"app": g.pick("web", "db"), "tier": g.pick("a", "b")}
-	return identity.HostLabels(given, g.pick("default", "prod"), mesh.Cluster{Name: g.pick("mesh", "mesh", "other")})
+	ls := identity.HostLabels(given, g.pick("default", "prod"), mesh.Cluster{Name: g.pick("mesh", "mesh", "other")})
+	return identity.NewLabels(append(ls, identity.Label{Source: "k8s", Key: "io.cilium.k8s.namespace.labels.team", Value: g.pick("a", "b")})...)
 }
 
 func (g generator) world() map[mesh.Identity]identity.Labels {
@@ -188,6 +191,7 @@ func (g generator) selector() string {
 		"{matchExpressions: [{key: absent, operator: DoesNotExist}, {key: app, operator: Exists}]}",
 		"{matchExpressions: [{key: io.cilium.k8s.policy.cluster, operator: Exists}, {key: io.kubernetes.pod.namespace, operator: Exists}]}",
 		"{matchExpressions: [{key: io.cilium.k8s.policy.cluster, operator: DoesNotExist}, {key: io.kubernetes.pod.namespace, operator: DoesNotExist}]}",
+		"{matchLabels: {io.cilium.k8s.namespace.labels.team: a}}",
 		"{matchLabels: {\"reserved:world\": \"\"}}", "{matchExpressions: [{key: \"reserved:world-ipv6\", operator: DoesNotExist}]}")
 }
 

@@ -40,18 +40,23 @@ func (d *decoder) expression(n *yaml.Node, path string) identity.Requirement {
 	var (
 		r   identity.Requirement
 		op  string
-		key = &yaml.Node{Line: n.Line}
+		key *yaml.Node
 	)
-	d.object(n, path, map[string]reader{
+	whole := d.object(n, path, map[string]reader{
 		"key":      func(n *yaml.Node, _ string) { key = n },
 		"operator": d.into(&op),
 		"values":   func(n *yaml.Node, path string) { r.Values = d.values(n, path) },
 	})
-	if n.Kind != yaml.MappingNode {
+	at := join(path, "key")
+	if !whole {
 		return r
 	}
-	if s, ok := d.text(key, join(path, "key")); ok {
-		r.Source, r.Key = d.labelKey(key, join(path, "key"), s)
+	if key == nil {
+		d.refuse(n, at, "is missing: name a label")
+		return r
+	}
+	if s, ok := d.text(key, at); ok {
+		r.Source, r.Key = d.labelKey(key, at, s)
 	}
 	r.Operator = identity.Operator(op)
 	if err := r.Validate(); err != nil && r.Key != "" {

@@ -1,0 +1,129 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/plexusmesh/plexus/identity"
+	"github.com/plexusmesh/plexus/mesh"
+)
+
+// cast are the hosts that test scripts and docs/policy.md speak of: those of
+// mesh "vms", and pods of a Kubernetes cluster "k8s" that federates with it.
+var cast = map[string]struct {
+	id        mesh.Identity
+	namespace string
+	cluster   string
+	given     map[string]string
+}{
+	"web":   {1<<16 | 256, "default", "vms", map[string]string{"app": "web"}},
+	"db":    {1<<16 | 257, "default", "vms", map[string]string{"app": "db", "tier": "gold"}},
+	"admin": {1<<16 | 258, "ops", "vms", map[string]string{"role": "admin"}},
+	"stage": {1<<16 | 259, "staging", "vms", map[string]string{"app": "web"}},
+	"pod":   {2<<16 | 256, "default", "k8s", map[string]string{"app": "web"}},
+}
+
+func castLabels(name string) identity.Labels {
+	c := cast[name]
+	ls := identity.HostLabels(c.given, c.namespace, mesh.Cluster{Name: c.cluster})
+	meta := identity.Label{Source: "k8s", Key: "io.cilium.k8s.namespace.labels.kubernetes.io/metadata.name", Value: c.namespace}
+	return identity.NewLabels(append(ls, meta)...)
+}
+
+func castWorld() map[mesh.Identity]identity.Labels {
+	out := make(map[mesh.Identity]identity.Labels, len(cast))
+	for name, c := range cast {
+		out[c.id] = castLabels(name)
+	}
+	return out
+}
+
+func castSubject(name string) Subject {
+	return Subject{Identity: cast[name].id, Labels: castLabels(name), Cluster: "vms"}
+}
+
+// play checks lines such as "db <- web 5432/TCP allow default/a ingress[0]".
+// The arrow is the flow's, the host at the left judges; the rule may be left out, and "-"
+// means that none decided.
+func play(t *testing.T, policies []Policy, script string) {
+	t.Helper()
+	lines := 0
+	for line := range strings.Lines(script) {
+		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		lines++
+		if err := playLine(policies, strings.Fields(line)); err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+	if lines == 0 {
+		t.Error("script says nothing")
+	}
+}
+
+func playLine(policies []Policy, words []string) error {
+	if len(words) < 5 || cast[words[0]].id == 0 {
+		return fmt.Errorf("malformed line")
+	}
+	v := Compile(policies, castSubject(words[0]), castWorld())
+	f, err := parseFlow(v, words[1], words[2], words[3])
+	if err != nil {
+		return err
+	}
+	got := v.Judge(f)
+	if want := words[4]; got.Allowed != (want == "allow") || want != "allow" && want != "deny" {
+		return fmt.Errorf("got %+v", got)
+	}
+	want := strings.TrimPrefix(strings.Join(words[5:], " "), "-")
+	if len(words) > 5 && got.Ref.String() != want {
+		return fmt.Errorf("decided by %q, want %q", got.Ref, want)
+	}
+	return nil
+}
+
+func parseFlow(v Verdicts, arrow, peer, port string) (f Flow, err error) {
+	f.Direction = map[string]Direction{"<-": Ingress, "->": Egress}[arrow]
+	reserved := map[string]mesh.Identity{"host": 1, "remote-node": 6, "kube-apiserver": 7, "health": 4, "world": 2, "world-ipv4": 9, "world-ipv6": 10, "unknown": 0}
+	if id, known := reserved[peer]; known {
+		f.Peer = id
+	} else if c, known := cast[peer]; known {
+		f.Peer = c.id
+	} else if a, err := netip.ParseAddr(peer); err == nil {
+		f.Peer = v.Identify(a)
+	} else {
+		return f, fmt.Errorf("nobody is called %q", peer)
+	}
+	number, protocol, hasPort := strings.Cut(port, "/")
+	if !hasPort {
+		number, protocol = "0", port
+	}
+	n, err := strconv.ParseUint(number, 10, 16)
+	if err != nil {
+		return f, err
+	}
+	f.Port = uint16(n)
+	f.Protocol, err = ParseProtocol(protocol)
+	return f, err
+}
+
+func mustParse(t testing.TB, doc string) []Policy {
+	t.Helper()
+	policies, err := Parse("test.yaml", []byte(doc))
+	if err != nil {
+		t.Fatalf("parse:\n%v", err)
+	}
+	return policies
+}
+
+// clusterwide and namespaced return documents with a spec in flow style.
+func clusterwide(name, spec string) string {
+	return fmt.Sprintf("---\napiVersion: cilium.io/v2\nkind: CiliumClusterwideNetworkPolicy\nmetadata: {name: %s}\nspec: {%s}\n", name, spec)
+}
+
+func namespaced(namespace, name, spec string) string {
+	return fmt.Sprintf("---\napiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: %s, namespace: %s}\nspec: {%s}\n", name, namespace, spec)
+}
