@@ -37,6 +37,7 @@ type Flow struct {
 	Identity      mesh.Identity // of Remote
 	Rule          policy.RuleID
 	Revision      uint32
+	Tunnel        bool          // whether it crosses the tunnel device
 	State         string        // of a TCP flow: "syn", "established", "closing"; else ""
 	Expires       time.Duration // from now; negative once over
 	RxPackets     uint64

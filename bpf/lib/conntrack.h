@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Flows that were judged. One lookup tells what becomes of a packet of one.
+ *
+ * A flow that a later revision denies stays here, marked with the reason, for as
+ * long as one side may believe it open. Without that, the next packet of the
+ * other side would be judged as the first of a new flow in its own direction,
+ * and could re-open what was cut.
+ */
+#ifndef PLEXUS_CONNTRACK_H
+#define PLEXUS_CONNTRACK_H
+
+#define SECONDS 1000000000ULL
+#define CT_TCP_SYN (60 * SECONDS)
+#define CT_TCP_ESTABLISHED (21600 * SECONDS)
+#define CT_TCP_CLOSING (10 * SECONDS)
+#define CT_DATAGRAM (60 * SECONDS)
+#define CT_DATAGRAM_REPLIED (180 * SECONDS)
+#define CT_ICMP (30 * SECONDS)
+
+static __always_inline int ct_has_states(__u8 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_SCTP;
+}
+
+static __always_inline void ct_key_of(struct ct_key *key, const struct packet *p)
+{
+	key->remote = *packet_remote(p);
+	key->local = *packet_local(p);
+	key->remote_port = p->outgoing ? p->dport : p->sport;
+	key->local_port = p->outgoing ? p->sport : p->dport;
+	key->protocol = p->protocol;
+	key->tunnel = p->tunnel;
+	key->pad[0] = 0;
+	key->pad[1] = 0;
+}
+
+static __always_inline __u64 ct_lifetime(__u8 protocol, __u8 tcp_state, __u8 flags)
+{
+	switch (tcp_state) {
+	case TCP_STATE_SYN:
+		return CT_TCP_SYN;
+	case TCP_STATE_ESTABLISHED:
+		return CT_TCP_ESTABLISHED;
+	case TCP_STATE_CLOSING:
+		return CT_TCP_CLOSING;
+	}
+	if (protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6)
+		return CT_ICMP;
+	return flags & CT_REPLY_SEEN ? CT_DATAGRAM_REPLIED : CT_DATAGRAM;
+}
+
+/* ct_first_state is that of a flow whose first packet has these flags; one that
+ * was open before it was seen is established.
+ */
+static __always_inline __u8 ct_first_state(__u8 protocol, __u8 tcp_flags)
+{
+	if (!ct_has_states(protocol))
+		return TCP_STATE_NONE;
+	if (tcp_flags & TCP_RST)
+		return TCP_STATE_CLOSING;
+	return tcp_flags & TCP_SYN ? TCP_STATE_SYN : TCP_STATE_ESTABLISHED;
+}
+
+/* ct_opens reports whether a packet asks for a new connection. */
+static __always_inline int ct_opens(const struct packet *p)
+{
+	return ct_has_states(p->protocol) && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+/* ct_live reports whether an entry still speaks for its flow. */
+static __always_inline int ct_live(const struct ct_value *e, __u64 now)
+{
+	return e->expires >= now && !e->reason && e->tcp_state != TCP_STATE_CLOSING;
+}
+
+/* ct_covers reports whether an entry decides about a packet. One that opens a
+ * connection is new, except for the repetition of the one that opened this: so
+ * a peer cannot come back through a flow that we opened.
+ */
+static __always_inline int ct_covers(const struct ct_value *e, const struct packet *p, __u64 now)
+{
+	if (e->expires < now)
+		return 0;
+	return !ct_opens(p) || (e->direction == p->outgoing && ct_live(e, now));
+}
+
+static __always_inline __u8 ct_next_state(struct ct_value *e, const struct packet *p, int reply)
+{
+	__u8 both = CT_FIN_ORIGINAL | CT_FIN_REPLY;
+
+	if (p->tcp_flags & TCP_FIN)
+		e->flags |= reply ? CT_FIN_REPLY : CT_FIN_ORIGINAL;
+	if (p->tcp_flags & TCP_RST || (e->flags & both) == both)
+		return TCP_STATE_CLOSING;
+	if (e->tcp_state == TCP_STATE_SYN &&
+	    (reply || !(e->flags & CT_REPLY_SEEN) || p->tcp_flags & TCP_SYN))
+		return TCP_STATE_SYN;
+	/* A reset that was not believed, from someone who guessed, ends here too. */
+	return p->tcp_flags & TCP_ACK ? TCP_STATE_ESTABLISHED : e->tcp_state;
+}
+
+/* ct_touch accounts for a packet of an allowed flow. */
+static __always_inline void ct_touch(struct ct_value *e, const struct packet *p, __u64 now)
+{
+	int reply = e->direction != p->outgoing;
+
+	if (reply && !(e->flags & CT_REPLY_SEEN))
+		e->flags |= CT_REPLY_SEEN;
+	if (e->tcp_state)
+		e->tcp_state = ct_next_state(e, p, reply);
+	e->expires = now + ct_lifetime(p->protocol, e->tcp_state, e->flags);
+	if (p->outgoing) {
+		__sync_fetch_and_add(&e->tx_packets, 1);
+		__sync_fetch_and_add(&e->tx_bytes, p->length);
+	} else {
+		__sync_fetch_and_add(&e->rx_packets, 1);
+		__sync_fetch_and_add(&e->rx_bytes, p->length);
+	}
+}
+
+static __always_inline void ct_create(const struct ct_key *key, const struct packet *p,
+				      const struct verdict *v, __u64 now)
+{
+	struct ct_value e = {
+		.identity = v->identity,
+		.revision = v->revision,
+		.rule = v->rule,
+		.policy_port = p->policy_port,
+		.direction = p->outgoing,
+		.tcp_state = ct_first_state(p->protocol, p->tcp_flags),
+	};
+
+	if (p->tcp_flags & TCP_FIN)
+		e.flags = CT_FIN_ORIGINAL;
+	e.expires = now + ct_lifetime(p->protocol, e.tcp_state, 0);
+	if (p->outgoing) {
+		e.tx_packets = 1;
+		e.tx_bytes = p->length;
+	} else {
+		e.rx_packets = 1;
+		e.rx_bytes = p->length;
+	}
+	bpf_map_update_elem(&plexus_ct_v1, key, &e, BPF_ANY);
+}
+
+/* ct_rejudged keeps a new verdict. Denied, the entry stays for the time that an
+ * idle flow would have had, and no packet makes that longer.
+ */
+static __always_inline void ct_rejudged(struct ct_value *e, const struct verdict *v, __u8 protocol, __u64 now)
+{
+	if (v->reason && !e->reason)
+		e->expires = now + ct_lifetime(protocol, e->tcp_state, e->flags);
+	e->identity = v->identity;
+	e->rule = v->rule;
+	e->reason = v->reason;
+	e->revision = v->revision;
+}
+
+#endif

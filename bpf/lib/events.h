@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What the agent hears: counters for every packet, events for what is new. */
+#ifndef PLEXUS_EVENTS_H
+#define PLEXUS_EVENTS_H
+
+static __always_inline void count(__u32 index, __u32 bytes)
+{
+	struct counter *c = bpf_map_lookup_elem(&plexus_counters_v1, &index);
+
+	if (!c)
+		return;
+	c->packets++;
+	c->bytes += bytes;
+}
+
+static __noinline int report(struct __sk_buff *skb, struct packet *p, struct verdict *v)
+{
+	struct flow_event *e = bpf_ringbuf_reserve(&plexus_events_v1, sizeof(*e), 0);
+
+	if (!e) {
+		count(COUNTER_EVENTS_LOST, 0);
+		return 0;
+	}
+	e->time = bpf_ktime_get_boot_ns();
+	e->src = p->src;
+	e->dst = p->dst;
+	e->sport = p->sport;
+	e->dport = p->dport;
+	e->identity = v->identity;
+	e->rule = v->rule;
+	e->revision = v->revision;
+	e->length = p->length;
+	e->ifindex = skb->ifindex;
+	e->direction = v->direction;
+	e->reason = v->reason;
+	e->protocol = p->protocol;
+	e->icmp_type = p->icmp_type;
+	e->tcp_flags = p->tcp_flags;
+	e->tunnel = p->tunnel;
+	e->reply = v->reply;
+	e->pad = 0;
+	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* From bytes to struct packet. Every read is a checked copy, so that a packet
+ * that is not linear in memory is read like any other.
+ */
+#ifndef PLEXUS_PARSE_H
+#define PLEXUS_PARSE_H
+
+#define MAX_EXTENSION_HEADERS 8
+#define MAX_VLAN_TAGS 2
+
+/* parse_link finds the network header and returns the protocol in it. */
+static __always_inline __be16 parse_link(struct __sk_buff *skb, __u32 *l3)
+{
+	struct vlan_hdr tag;
+	__be16 proto = 0;
+	int i;
+
+	*l3 = cfg_l2_len;
+	if (!cfg_l2_len)
+		return skb->protocol;
+	if (bpf_skb_load_bytes(skb, __builtin_offsetof(struct ethhdr, h_proto), &proto, sizeof(proto)))
+		return 0;
+#pragma unroll
+	for (i = 0; i < MAX_VLAN_TAGS; i++) {
+		if (proto != bpf_htons(ETH_P_8021Q) && proto != bpf_htons(ETH_P_8021AD))
+			break;
+		if (bpf_skb_load_bytes(skb, *l3, &tag, sizeof(tag)))
+			return 0;
+		proto = tag.h_vlan_encapsulated_proto;
+		*l3 += sizeof(tag);
+	}
+	return proto;
+}
+
+/* parse_fragment takes offset (in bytes) and "more fragments" of a packet. */
+static __always_inline void parse_fragment(struct packet *p, int offset, int more)
+{
+	if (offset)
+		p->flags |= PACKET_LATER_FRAGMENT;
+	else if (more)
+		p->flags |= PACKET_FIRST_FRAGMENT;
+}
+
+static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p)
+{
+	__u32 header, total;
+	struct iphdr ip;
+
+	if (bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)))
+		return DROP_TRUNCATED;
+	header = ip.ihl * 4;
+	total = bpf_ntohs(ip.tot_len);
+	if (ip.version != 4 || header < sizeof(ip) || (total && total < header))
+		return DROP_MALFORMED;
+	if (!p->quoted && (p->length < header || p->length < total))
+		return DROP_TRUNCATED;
+	if (total) /* the kernel leaves 0 in packets over 64 KiB (BIG TCP) */
+		p->length = total;
+	addr_set_mapped(&p->src, ip.saddr);
+	addr_set_mapped(&p->dst, ip.daddr);
+	p->protocol = ip.protocol;
+	p->l4 = p->l3 + header;
+	p->fragment_id = ip.id;
+	p->fragment_protocol = ip.protocol;
+	parse_fragment(p, bpf_ntohs(ip.frag_off) & IP_OFFSET, bpf_ntohs(ip.frag_off) & IP_MF);
+	return DROP_NONE;
+}
+
+/* parse_extensions walks from the fixed IPv6 header to what it carries. The
+ * headers behind a fragment header that is not the first belong to a packet
+ * that is not whole: the walk ends there.
+ */
+static __always_inline int parse_extensions(struct __sk_buff *skb, struct packet *p)
+{
+	struct ipv6_opt_hdr opt;
+	struct frag_hdr frag;
+	int i;
+
+	for (i = 0; i <= MAX_EXTENSION_HEADERS; i++) {
+		switch (p->protocol) {
+		case IPPROTO_FRAGMENT:
+			if (bpf_skb_load_bytes(skb, p->l4, &frag, sizeof(frag)))
+				return DROP_TRUNCATED;
+			p->protocol = frag.nexthdr;
+			p->fragment_protocol = frag.nexthdr;
+			p->fragment_id = frag.identification;
+			p->l4 += sizeof(frag);
+			parse_fragment(p, bpf_ntohs(frag.frag_off) & IP6_OFFSET,
+				       bpf_ntohs(frag.frag_off) & IP6_MF);
+			if (p->flags & PACKET_LATER_FRAGMENT)
+				return DROP_NONE;
+			break;
+		case IPPROTO_HOPOPTS:
+		case IPPROTO_ROUTING:
+		case IPPROTO_DSTOPTS:
+		case IPPROTO_AH:
+			if (bpf_skb_load_bytes(skb, p->l4, &opt, sizeof(opt)))
+				return DROP_TRUNCATED;
+			p->l4 += p->protocol == IPPROTO_AH ? (opt.hdrlen + 2) * 4 : (opt.hdrlen + 1) * 8;
+			p->protocol = opt.nexthdr;
+			break;
+		default:
+			return DROP_NONE;
+		}
+	}
+	return DROP_EXTENSION_HEADERS;
+}
+
+static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
+{
+	struct ipv6hdr ip;
+	__u32 total;
+
+	if (bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)))
+		return DROP_TRUNCATED;
+	total = bpf_ntohs(ip.payload_len);
+	if (ip.version != 6)
+		return DROP_MALFORMED;
+	if (total) { /* 0 in a packet over 64 KiB (RFC 2675, BIG TCP) */
+		total += sizeof(ip);
+		if (!p->quoted && p->length < total)
+			return DROP_TRUNCATED;
+		p->length = total;
+	}
+	addr_copy(&p->src, ip.saddr);
+	addr_copy(&p->dst, ip.daddr);
+	if (addr_is_mapped(&p->src) || addr_is_mapped(&p->dst))
+		return DROP_MAPPED_ADDRESS; /* would be taken for IPv4 */
+	p->flags |= PACKET_IPV6;
+	p->protocol = ip.nexthdr;
+	p->l4 = p->l3 + sizeof(ip);
+	return parse_extensions(skb, p);
+}
+
+/* parse_network reads everything from the network header at p->l3 on. */
+static __noinline int parse_network(struct __sk_buff *skb, struct packet *p, int ipv6)
+{
+	int reason;
+
+	reason = ipv6 ? parse_ipv6(skb, p) : parse_ipv4(skb, p);
+	if (reason || p->flags & PACKET_LATER_FRAGMENT)
+		return reason;
+	return parse_transport(skb, p);
+}
+
+#endif

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* The attach points: what happens to a packet on a governed device. */
+#include <uapi.h>
+#include <bpf_helpers.h>
+#include <bpf_endian.h>
+
+#include "lib/types.h"
+#include "lib/config.h"
+#include "lib/drop.h"
+#include "lib/maps.h"
+#include "lib/packet.h"
+#include "lib/transport.h"
+#include "lib/parse.h"
+#include "lib/fragment.h"
+#include "lib/ipcache.h"
+#include "lib/pinhole.h"
+#include "lib/policy.h"
+#include "lib/conntrack.h"
+#include "lib/events.h"
+#include "lib/verdict.h"
+
+enum device { NETDEV = 0, TUNNEL = 1 };
+
+/* Neighbour discovery keeps a link working and never leaves it. Nothing but a
+ * peer can speak out of the tunnel, so what arrives there is judged.
+ */
+static __always_inline int is_link_upkeep(const struct packet *p)
+{
+	return p->flags & PACKET_ND && (p->outgoing || !p->tunnel);
+}
+
+static __always_inline int finish(struct __sk_buff *skb, struct packet *p, struct verdict *v)
+{
+	count(counter_index(v->reason, p->outgoing, p->tunnel), p->length);
+	if (v->reason || v->report)
+		report(skb, p, v);
+	return v->reason ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+}
+
+static __always_inline int police(struct __sk_buff *skb, enum direction direction, enum device device)
+{
+	struct packet p = { .outgoing = direction, .tunnel = device };
+	struct verdict v = { .direction = direction };
+	__be16 proto = parse_link(skb, &p.l3);
+
+	p.length = skb->len - p.l3;
+	if (proto != bpf_htons(ETH_P_IP) && proto != bpf_htons(ETH_P_IPV6))
+		return finish(skb, &p, &v); /* ARP, LLDP, …: policy speaks of IP alone */
+	v.reason = parse_network(skb, &p, proto == bpf_htons(ETH_P_IPV6));
+	if (!v.reason && !is_link_upkeep(&p))
+		verdict_of(skb, &p, &v);
+	return finish(skb, &p, &v);
+}
+
+SEC("tc")
+int from_netdev(struct __sk_buff *skb)
+{
+	return police(skb, DIRECTION_INGRESS, NETDEV);
+}
+
+SEC("tc")
+int to_netdev(struct __sk_buff *skb)
+{
+	return police(skb, DIRECTION_EGRESS, NETDEV);
+}
+
+SEC("tc")
+int from_tunnel(struct __sk_buff *skb)
+{
+	return police(skb, DIRECTION_INGRESS, TUNNEL);
+}
+
+SEC("tc")
+int to_tunnel(struct __sk_buff *skb)
+{
+	return police(skb, DIRECTION_EGRESS, TUNNEL);
+}
+
+/* Types that Go needs and no map of its own names: a use makes clang describe
+ * them (BTF).
+ */
+const struct addr *const export_addr = NULL;
+const enum direction *const export_direction = NULL;
+const enum drop_reason *const export_drop_reason = NULL;
+const enum tcp_state *const export_tcp_state = NULL;
+const enum ct_flags *const export_ct_flags = NULL;
+const enum peer_flags *const export_peer_flags = NULL;
+const enum counter_layout *const export_counter_layout = NULL;
+const struct flow_event *const export_flow_event = NULL;
+const struct prefix_key *const export_prefix_key = NULL;
+const struct policy_key *const export_policy_key = NULL;
+const struct policy_value *const export_policy_value = NULL;
+
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,144 @@
+package bpfmap
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/plexusmesh/plexus/datapath"
+	"github.com/plexusmesh/plexus/datapath/bpfobj"
+	"github.com/plexusmesh/plexus/mesh"
+	"github.com/plexusmesh/plexus/policy"
+)
+
+// batch is how many flows one system call reads.
+const batch = 4096
+
+// stateNames are those of datapath.Flow.State.
+var stateNames = map[uint8]string{
+	uint8(bpfobj.PlexusTcpStateTCP_STATE_SYN):         "syn",
+	uint8(bpfobj.PlexusTcpStateTCP_STATE_ESTABLISHED): "established",
+	uint8(bpfobj.PlexusTcpStateTCP_STATE_CLOSING):     "closing",
+}
+
+// Flows is the table of known flows.
+type Flows struct {
+	table *ebpf.Map
+}
+
+// List returns the flows that are allowed, also those whose time is over but
+// whose place nobody has needed. Flows that come and go meanwhile may be missing.
+func (f *Flows) List() ([]datapath.Flow, error) {
+	now := sinceBoot()
+	var out []datapath.Flow
+	err := f.each(func(k *bpfobj.PlexusCtKey, v *bpfobj.PlexusCtValue) {
+		if v.Reason == 0 {
+			out = append(out, flowOf(k, v, now))
+		}
+	})
+	return out, err
+}
+
+// Delete forgets a flow, so that its next packet is judged as a first one. A
+// flow that is not there counts as deleted.
+func (f *Flows) Delete(flow datapath.Flow) error {
+	key := flowKeyOf(flow)
+	if err := f.table.Delete(&key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("delete flow %s to %s: %w", flow.Local, flow.Remote, err)
+	}
+	return nil
+}
+
+// Seed makes flows known that were open before the programs could see them, so
+// that their next packet is judged in the direction that they were opened in,
+// whichever side sends it. A flow that is known already is left alone.
+func (f *Flows) Seed(flows []datapath.Flow) error {
+	var errs []error
+	for _, flow := range flows {
+		key, value := flowKeyOf(flow), seedOf(flow)
+		if err := f.table.Update(&key, &value, ebpf.UpdateNoExist); err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+			errs = append(errs, fmt.Errorf("seed flow %s to %s: %w", flow.Local, flow.Remote, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// each calls fn for every entry.
+func (f *Flows) each(fn func(*bpfobj.PlexusCtKey, *bpfobj.PlexusCtValue)) error {
+	keys, values := make([]bpfobj.PlexusCtKey, batch), make([]bpfobj.PlexusCtValue, batch)
+	var cursor ebpf.MapBatchCursor
+	for {
+		n, err := f.table.BatchLookup(&cursor, keys, values, nil)
+		for i := range n {
+			fn(&keys[i], &values[i])
+		}
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("list flows: %w", err)
+		}
+	}
+}
+
+func flowOf(k *bpfobj.PlexusCtKey, v *bpfobj.PlexusCtValue, now time.Duration) datapath.Flow {
+	return datapath.Flow{
+		Direction: policy.Direction(v.Direction),
+		Protocol:  k.Protocol,
+		Local:     netip.AddrPortFrom(k.Local.Netip(), bpfobj.NetworkOrder(k.LocalPort)),
+		Remote:    netip.AddrPortFrom(k.Remote.Netip(), bpfobj.NetworkOrder(k.RemotePort)),
+		Identity:  mesh.Identity(v.Identity),
+		Rule:      policy.RuleID(v.Rule),
+		Revision:  v.Revision,
+		Tunnel:    k.Tunnel != 0,
+		State:     stateNames[v.TcpState],
+		Expires:   time.Duration(v.Expires) - now,
+		RxPackets: v.RxPackets,
+		RxBytes:   v.RxBytes,
+		TxPackets: v.TxPackets,
+		TxBytes:   v.TxBytes,
+	}
+}
+
+func flowKeyOf(f datapath.Flow) bpfobj.PlexusCtKey {
+	key := bpfobj.PlexusCtKey{
+		Remote:     bpfobj.AddrOf(f.Remote.Addr()),
+		Local:      bpfobj.AddrOf(f.Local.Addr()),
+		RemotePort: bpfobj.NetworkOrder(f.Remote.Port()),
+		LocalPort:  bpfobj.NetworkOrder(f.Local.Port()),
+		Protocol:   f.Protocol,
+	}
+	if f.Tunnel {
+		key.Tunnel = 1
+	}
+	return key
+}
+
+// seedOf returns an entry of no revision, which is judged at its first packet.
+func seedOf(f datapath.Flow) bpfobj.PlexusCtValue {
+	port := f.Local.Port()
+	if f.Direction == policy.Egress {
+		port = f.Remote.Port()
+	}
+	v := bpfobj.PlexusCtValue{
+		Expires:    uint64(sinceBoot() + f.Expires),
+		PolicyPort: bpfobj.NetworkOrder(port),
+		Direction:  uint8(f.Direction),
+		Flags:      uint8(bpfobj.PlexusCtFlagsCT_REPLY_SEEN),
+	}
+	if f.Protocol == unix.IPPROTO_TCP || f.Protocol == unix.IPPROTO_SCTP {
+		v.TcpState = uint8(bpfobj.PlexusTcpStateTCP_STATE_ESTABLISHED)
+	}
+	return v
+}
+
+// sinceBoot returns the clock that the programs read (bpf_ktime_get_boot_ns).
+func sinceBoot() time.Duration {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // never fails for a clock that exists
+	return time.Duration(ts.Nano())
+}
