@@ -68,7 +68,7 @@ func (c *compiler) selecting(policies []Policy) []selection {
 	for i := range policies {
 		p := &policies[i]
 		for j := range p.Rules {
-			if c.selects(p, &p.Rules[j]) {
+			if p.selects(p.Rules[j], c.subject.Labels) {
 				out = append(out, selection{p, &p.Rules[j]})
 			}
 		}
@@ -78,13 +78,6 @@ func (c *compiler) selecting(policies []Policy) []selection {
 			cmp.Compare(a.policy.Source, b.policy.Source))
 	})
 	return out
-}
-
-func (c *compiler) selects(p *Policy, r *Rule) bool {
-	if ns, _ := c.subject.Labels.Get(identity.SourceK8s, identity.KeyNamespace); p.Kind == Namespaced && ns != p.Namespace {
-		return false
-	}
-	return r.Subject.Matches(c.subject.Labels)
 }
 
 // number collects the prefixes of all CIDR peers, those excepted too, and
