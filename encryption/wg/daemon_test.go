@@ -103,6 +103,7 @@ type host struct {
 	t      *testing.T
 	ns     string
 	dir    string
+	self   string // the daemon's program
 	key    encryption.PrivateKey
 	daemon *exec.Cmd
 	in     io.WriteCloser
@@ -112,7 +113,11 @@ type host struct {
 // newHost makes a namespace. Its name holds our PID, so that no two runs meet.
 func newHost(t *testing.T, name string) *host {
 	t.Helper()
-	h := &host{t: t, ns: fmt.Sprintf("pxwg-%d-%s", os.Getpid(), name), dir: t.TempDir(), key: encryption.NewPrivateKey()}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &host{t: t, self: self, ns: fmt.Sprintf("pxwg-%d-%s", os.Getpid(), name), dir: t.TempDir(), key: encryption.NewPrivateKey()}
 	must(t, "ip", "netns", "add", h.ns)
 	t.Cleanup(func() {
 		if pid := h.helper(); pid != 0 {
@@ -157,18 +162,15 @@ func (h *host) inheritable() *os.File {
 // second daemon enters those of the helper, where its socket is.
 func (h *host) start() {
 	h.t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		h.t.Fatal(err)
-	}
 	args := []string{"ip", "netns", "exec", h.ns, "unshare", "--mount", "sh", "-c",
-		`mkdir -p /run/wireguard && mount -t tmpfs tmpfs /run/wireguard && exec "$0" "$1"`, self, asDaemon}
+		`mkdir -p /run/wireguard && mount -t tmpfs tmpfs /run/wireguard && exec "$0" "$1"`, h.self, asDaemon}
 	if pid := h.helper(); pid != 0 {
-		args = []string{"nsenter", "--target", strconv.Itoa(pid), "--mount", "--net", self, asDaemon}
+		args = []string{"nsenter", "--target", strconv.Itoa(pid), "--mount", "--net", h.self, asDaemon}
 	}
 	h.daemon = exec.Command(args[0], args[1:]...)
 	h.daemon.Stderr = os.Stderr
 	h.daemon.ExtraFiles = []*os.File{h.inheritable()}
+	var err error
 	if h.in, err = h.daemon.StdinPipe(); err != nil {
 		h.t.Fatal(err)
 	}

@@ -2,6 +2,8 @@ package wg_test
 
 import (
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"testing"
@@ -92,6 +94,49 @@ func TestTransitions(t *testing.T) {
 			t.Errorf("%s: %d writes in a pass that changes nothing", step.name, n)
 		}
 	}
+}
+
+// TestAnyRoute takes a device through random states: where it ends depends on
+// the last one alone.
+func TestAnyRoute(t *testing.T) {
+	key := encryption.NewPrivateKey()
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		travelled, direct := wgtest.New("wg9"), wgtest.New("wg9")
+		d := open(t, travelled)
+		var last wg.Config
+		for range 1 + r.IntN(6) {
+			last = randomConfig(r, key)
+			if r.IntN(4) == 0 { // the daemon restarts
+				d = open(t, travelled)
+			}
+			if err := pass(t, d, last, r.IntN(2) == 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(pass(t, d, last, true), pass(t, open(t, direct), last, true)); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(direct.String(), travelled.String()); diff != "" {
+			t.Fatalf("seed %d (-direct +travelled):\n%s", seed, diff)
+		}
+	}
+}
+
+// randomConfig draws up to 4 peers and deals 6 prefixes among them.
+func randomConfig(r *rand.Rand, key encryption.PrivateKey) wg.Config {
+	var peers []encryption.Peer
+	for id := byte('A'); id < 'E'; id++ {
+		if r.IntN(3) > 0 {
+			peers = append(peers, peer(id, fmt.Sprintf("192.0.2.%d:1", 1+r.IntN(3)), ""))
+		}
+	}
+	for i := range 6 {
+		if at := r.IntN(5); at < len(peers) {
+			peers[at].AllowedIPs = append(peers[at].AllowedIPs, netip.MustParsePrefix(fmt.Sprintf("10.0.0.%d/32", i)))
+		}
+	}
+	return config(key, peers...)
 }
 
 func TestRoamedEndpointStays(t *testing.T) {

@@ -1,6 +1,7 @@
 package wg
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ const (
 // DeviceOptions say how [EnsureDevice] makes a device.
 type DeviceOptions struct {
 	Name string
-	MTU  int // bytes, at creation; datapath/device corrects it later
+	MTU  int // bytes, at creation; datapath/device corrects it later; default 1420
 	// Command starts the helper. The flags --device, --mtu and --pid-file are
 	// appended; the process must hand them to [RunUserspace]. The daemon gives
 	// itself: {"/proc/self/exe", "wireguard"}.
@@ -41,12 +42,9 @@ func (o DeviceOptions) withDefaults() (DeviceOptions, error) {
 	if len(o.Command) == 0 || o.PIDFile == "" || o.Logger == nil {
 		return o, fmt.Errorf("make WireGuard device %s: no helper command, PID file or logger given", o.Name)
 	}
-	if o.LogFile == "" {
-		o.LogFile = o.PIDFile + ".log"
-	}
-	if o.Timeout == 0 {
-		o.Timeout = 10 * time.Second
-	}
+	o.LogFile = cmp.Or(o.LogFile, o.PIDFile+".log")
+	o.MTU = cmp.Or(o.MTU, 1420)
+	o.Timeout = cmp.Or(o.Timeout, 10*time.Second)
 	return o, nil
 }
 

@@ -157,6 +157,32 @@ func TestRemoveDevice(t *testing.T) {
 	}
 }
 
+// TestProgramIsReplaced takes the daemon's file away while it runs, as an upgrade
+// does, before it starts the helper.
+func TestProgramIsReplaced(t *testing.T) {
+	netnstest.Require(t)
+	h := newHost(t, "r")
+	program, err := os.ReadFile(h.self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.self = h.dir + "/plexusd"
+	if err := os.WriteFile(h.self, program, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	h.start()
+	eventually(t, "the daemon to run", func() bool {
+		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", h.daemon.Process.Pid))
+		return err == nil && exe == h.self
+	})
+	if err := os.Remove(h.self); err != nil {
+		t.Fatal(err)
+	}
+	if kind := h.tell(order{}).Kind; kind != wg.Kernel && h.helper() == 0 {
+		t.Errorf("device is %q and has no helper", kind)
+	}
+}
+
 // TestHelperInheritsNothing lists what the helper got from a daemon that itself
 // had been passed an open file.
 func TestHelperInheritsNothing(t *testing.T) {

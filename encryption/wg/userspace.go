@@ -9,7 +9,10 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/conn"
@@ -72,15 +75,28 @@ func serve(ctx context.Context, dev *wireguard.Device, uapi net.Listener) error 
 			go dev.IpcHandle(c)
 		}
 	}()
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-dev.Wait():
-		return nil
-	case err := <-accepting:
-		return fmt.Errorf("accept at WireGuard socket: %w", err)
+	adjust := time.NewTicker(10 * time.Second)
+	defer adjust.Stop()
+	for {
+		debug.SetMemoryLimit(memoryLimit(runtime.NumGoroutine()))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-dev.Wait():
+			return nil
+		case err := <-accepting:
+			return fmt.Errorf("accept at WireGuard socket: %w", err)
+		case <-adjust.C:
+		}
 	}
 }
+
+// memoryLimit returns from which size in bytes the garbage collector works
+// harder. Packet buffers come from pools that only it empties: without a limit
+// one busy TCP flow takes 190 MB, with 96 MiB it takes 75 MB and is as fast. A
+// peer needs some 25 KiB and runs two goroutines; they raise the limit, so that
+// a large mesh is not collected without end.
+func memoryLimit(goroutines int) int64 { return 96<<20 + int64(goroutines)*32<<10 }
 
 func listen(name string) (net.Listener, error) {
 	f, err := ipc.UAPIOpen(name)
