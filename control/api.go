@@ -82,7 +82,8 @@ type Enrolment struct {
 	Namespace      string          `json:"namespace"`
 	Etcd           []string        `json:"etcd"`
 	Servers        []string        `json:"servers"`
-	Server         bool            `json:"server"` // whether this host runs the control plane
+	Server         bool            `json:"server"`              // whether this host runs the control plane
+	Advertise      []netip.Addr    `json:"advertise,omitempty"` // node addresses that its administrator chose; none to claim those it finds
 	CertificatePEM []byte          `json:"-"`
 	KeyPEM         []byte          `json:"-"`
 	CAPEM          []byte          `json:"-"`

@@ -119,7 +119,7 @@ func (o Options) enrol(ctx context.Context, s *Server) (control.Enrolment, error
 	labels, err := identity.ParseLabels(got.Labels)
 	return control.Enrolment{
 		Node: o.Node, Cluster: o.Cluster, Server: true, Mesh4: got.Mesh4, Mesh6: got.Mesh6, Pools: got.Pools,
-		Identity: mesh.Identity(got.Identity), Labels: labels, Namespace: got.Namespace,
+		Identity: mesh.Identity(got.Identity), Labels: labels, Namespace: got.Namespace, Advertise: o.Advertise,
 		Etcd: []string{s.Etcd.Endpoint()}, Servers: got.Servers, // its own etcd needs no network
 		CertificatePEM: []byte(got.Certificate), KeyPEM: keyPEM, CAPEM: []byte(got.CA),
 	}, err

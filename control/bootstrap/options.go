@@ -33,6 +33,7 @@ type Options struct {
 	ForceClusterID bool // take an id over mesh.MaxPlainClusterID
 	Node           string
 	Addresses      []netip.Addr      // of this host, preferred first; hosts dial it there
+	Advertise      []netip.Addr      // chosen by the administrator: they take the place of Addresses, and are remembered
 	Labels         map[string]string // of this host
 	Namespace      string            // of this host; default identity.DefaultNamespace
 	Pool4          netip.Prefix      // of mesh IPv4 addresses; default control.DefaultPool4
@@ -57,6 +58,9 @@ func (o Options) withDefaults() Options {
 	o.Ports = o.Ports.withDefaults()
 	if !o.Pool4.IsValid() {
 		o.Pool4 = control.DefaultPool4
+	}
+	if len(o.Advertise) > 0 {
+		o.Addresses = o.Advertise
 	}
 	o.Addresses = slices.Clone(o.Addresses)
 	for i, a := range o.Addresses {

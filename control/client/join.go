@@ -29,6 +29,7 @@ type Request struct {
 	Token     token.Token
 	Node      string
 	Addresses []netip.Addr // node addresses, preferred first; counted where a server sees them
+	Advertise []netip.Addr // node addresses chosen by the administrator: they take the place of Addresses, and are remembered
 	Key       mesh.Key     // WireGuard public key
 	Port      uint16       // WireGuard UDP port; default mesh.WireGuardPort
 	Version   string       // of the agent
@@ -44,6 +45,9 @@ type Request struct {
 // server is not of the token's mesh.
 func Join(ctx context.Context, r Request) (control.Enrolment, error) {
 	r.Port = cmp.Or(r.Port, mesh.WireGuardPort)
+	if len(r.Advertise) > 0 {
+		r.Addresses = r.Advertise
+	}
 	if r.now == nil {
 		r.now = time.Now
 	}
@@ -141,7 +145,7 @@ func (r Request) enrolment(got control.JoinResponse, key *ecdsa.PrivateKey, p *p
 		Node: r.Node, Cluster: mesh.Cluster{Name: got.Cluster, ID: got.ClusterID},
 		Mesh4: got.Mesh4, Mesh6: got.Mesh6, Pools: got.Pools,
 		Identity: mesh.Identity(got.Identity), Labels: labels, Namespace: got.Namespace,
-		Etcd: got.Etcd, Servers: got.Servers,
+		Etcd: got.Etcd, Servers: got.Servers, Advertise: r.Advertise,
 		CertificatePEM: []byte(got.Certificate), KeyPEM: keyPEM, CAPEM: []byte(got.CA),
 	}
 	return e, errors.Join(p.check(e.CAPEM), check(e), r.checkPeriod(e))
