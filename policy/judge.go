@@ -12,7 +12,7 @@ type Flow struct {
 	Peer      mesh.Identity // of the remote address, see [Verdicts.Identify]
 	Direction Direction
 	Protocol  uint8  // IANA number
-	Port      uint16 // destination port; 0 for a protocol without ports
+	Port      uint16 // destination port; for ICMP the type in the upper byte, as in Key
 }
 
 // Decision is what policy says to a flow.
@@ -22,7 +22,7 @@ type Decision struct {
 	Ref     RuleRef // where the rule stands; zero if Rule is 0
 }
 
-// Judge decides a flow as the kernel does. Of the two entries found, the peer's
+// Judge decides a flow as the kernel does (bpf/lib/policy.h, policy_judge). Of the two entries found, the peer's
 // own and the one of AnyIdentity, it names the rule of the first that denies;
 // if none denies, that of the first.
 func (v Verdicts) Judge(f Flow) Decision {
