@@ -43,12 +43,12 @@ func TestSelectorMatches(t *testing.T) {
 
 func TestAnySourceMeetsEachSource(t *testing.T) {
 	ls := identity.NewLabels(identity.Label{Source: "k8s", Key: "app", Value: "db"}, identity.Label{Source: "cidr", Key: "app", Value: "x"})
-	any := identity.Requirement{Source: identity.SourceAny, Key: "app", Operator: identity.In, Values: []string{"db"}}
-	if !(identity.Selector{any}).Matches(ls) {
+	app := identity.Requirement{Source: identity.SourceAny, Key: "app", Operator: identity.In, Values: []string{"db"}}
+	if !(identity.Selector{app}).Matches(ls) {
 		t.Error("any:app=db does not match k8s:app=db beside cidr:app=x")
 	}
-	any.Operator = identity.NotIn
-	if (identity.Selector{any}).Matches(ls) {
+	app.Operator = identity.NotIn
+	if (identity.Selector{app}).Matches(ls) {
 		t.Error("any:app NotIn [db] matches k8s:app=db")
 	}
 }

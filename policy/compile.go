@@ -90,9 +90,19 @@ func (c *compiler) number(selecting []selection) {
 			}
 		}
 	}
+	if slices.ContainsFunc(c.prefixes, holdsMapped) {
+		c.prefixes = append(c.prefixes, netip.PrefixFrom(netip.IPv4Unspecified(), 0))
+	}
 	slices.SortFunc(c.prefixes, netip.Prefix.Compare)
 	c.prefixes = slices.Compact(c.prefixes)
 	c.numbers = identity.NumberPrefixes(c.prefixes)
+}
+
+// holdsMapped reports whether p holds the addresses that stand for IPv4 in the
+// kernel's one map of both families, ::ffff:0:0/96. All of IPv4 then needs a
+// prefix of its own there, or it would be taken for a part of p.
+func holdsMapped(p netip.Prefix) bool {
+	return p.Bits() <= 96 && p.Contains(netip.MustParseAddr("::ffff:0:0"))
 }
 
 func (c *compiler) rule(s selection) {

@@ -114,6 +114,53 @@ func TestIdentify(t *testing.T) {
 	}
 }
 
+// kernelIdentity looks an address up as bpf/lib/ipcache.h does: in one map of
+// both families, where IPv4 stands as ::ffff:0:0/96.
+func kernelIdentity(v Verdicts, a netip.Addr) mesh.Identity {
+	longest, found := -1, identity.WorldIPv6
+	if a.Is4() {
+		found = identity.WorldIPv4
+	}
+	key := a.As16()
+	for p, id := range v.Prefixes {
+		bits := p.Bits()
+		if p.Addr().Is4() {
+			bits += 96
+		}
+		if bits > longest && samePrefix(key, p.Addr().As16(), bits) {
+			longest, found = bits, id
+		}
+	}
+	return found
+}
+
+func samePrefix(a, b [16]byte, bits int) bool {
+	for i := range bits {
+		if (a[i/8]^b[i/8])>>(7-i%8)&1 != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// TestIPv6PrefixesNeverHoldIPv4 looks as the kernel does, which keeps both
+// families in one map.
+func TestIPv6PrefixesNeverHoldIPv4(t *testing.T) {
+	for _, prefix := range []string{"::/0", "::/64", "::fffe:0:0/95"} {
+		v := Compile(mustParse(t, clusterwide("a", toDB+`egress: [{toCIDR: ["`+prefix+`"]}, {toEntities: [world-ipv4], toPorts: [{ports: [{port: "1"}]}]}]`)), castSubject("db"), castWorld())
+		id := kernelIdentity(v, netip.MustParseAddr("192.0.2.1"))
+		if id != v.Identify(netip.MustParseAddr("192.0.2.1")) {
+			t.Errorf("%s: the kernel takes 192.0.2.1 for %d", prefix, id)
+		}
+		if v.Judge(Flow{Peer: id, Direction: Egress, Protocol: 6, Port: 2}).Allowed {
+			t.Errorf("%s opens IPv4", prefix)
+		}
+		if !v.Judge(Flow{Peer: id, Direction: Egress, Protocol: 6, Port: 1}).Allowed {
+			t.Errorf("%s closes what world-ipv4 opens", prefix)
+		}
+	}
+}
+
 // FuzzSelector checks that no selector crashes the reader, and that the index
 // finds for it what a look at every identity finds.
 func FuzzSelector(f *testing.F) {

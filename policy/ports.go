@@ -25,15 +25,6 @@ type PortRange struct {
 	First, Last uint16 // 0 and 65535 for all
 }
 
-// Covers reports whether a flow to port of protocol is meant.
-func (r PortRange) Covers(protocol uint8, port uint16) bool {
-	if r.all() && r.Protocol == 0 {
-		return true
-	}
-	hasPorts := protocol == protocolTCP || protocol == protocolUDP || protocol == protocolSCTP
-	return hasPorts && (r.Protocol == 0 || r.Protocol == protocol) && r.First <= port && port <= r.Last
-}
-
 func (r PortRange) all() bool { return r.First == 0 && r.Last == 65535 }
 
 // keys returns the keys of the range, without peer and direction: at most 30

@@ -31,7 +31,7 @@ func TestPortRangeBlocks(t *testing.T) {
 }
 
 // FuzzPortRange checks that the blocks of a range are exactly its ports, that
-// each is aligned, and that each counts in Covers and in a lookup.
+// each is aligned, and that a lookup finds them.
 func FuzzPortRange(f *testing.F) {
 	for _, r := range [][2]uint16{{0, 0}, {0, 65535}, {1, 65534}, {80, 80}, {79, 82}, {1024, 65535}, {32767, 32768}} {
 		f.Add(r[0], r[1])
@@ -67,7 +67,7 @@ func checkLookups(t *testing.T, r PortRange, keys []Key) {
 	}
 	for _, port := range []uint16{0, r.First - 1, r.First, r.First/2 + r.Last/2, r.Last, r.Last + 1, 65535} {
 		inside := r.First <= port && port <= r.Last
-		if got := v.Judge(Flow{Protocol: protocolUDP, Port: port}).Allowed; got != inside || r.Covers(protocolUDP, port) != inside {
+		if got := v.Judge(Flow{Protocol: protocolUDP, Port: port}).Allowed; got != inside {
 			t.Errorf("%+v: port %d is allowed %v, want %v", r, port, got, inside)
 		}
 	}

@@ -5,8 +5,18 @@ import "testing"
 // toDB begins a spec about the host db.
 const toDB = "endpointSelector: {matchLabels: {app: db}}, "
 
+// story is a set of policies with what they decide.
+type story struct{ name, policies, script string }
+
+func tell(t *testing.T, stories []story) {
+	t.Helper()
+	for _, s := range stories {
+		t.Run(s.name, func(t *testing.T) { play(t, mustParse(t, s.policies), s.script) })
+	}
+}
+
 func TestSemantics(t *testing.T) {
-	for _, tt := range []struct{ name, policies, script string }{
+	tell(t, []story{
 		{"a host that no policy selects is open", namespaced("default", "a", toDB+"ingress: [{}]"), `
 			web <- db 22/TCP allow -
 			db -> web 22/TCP allow -
@@ -52,6 +62,11 @@ func TestSemantics(t *testing.T) {
 		{"a deny in one policy beats an allow in another", clusterwide("a", toDB+"ingress: [{fromEntities: [all]}]") + namespaced("default", "b", toDB+"ingressDeny: [{fromCIDR: [192.0.2.0/24]}]"), `
 			db <- 192.0.2.9 22/TCP deny default/b ingressDeny[0]
 			db <- 198.51.100.9 22/TCP allow`},
+	})
+}
+
+func TestDefaultDenyAndOrder(t *testing.T) {
+	tell(t, []story{
 		{"deny alone switches on default deny", clusterwide("a", toDB+"ingressDeny: [{fromEndpoints: [{matchLabels: {app: web}}]}]"), `
 			db <- admin 22/TCP deny -
 			db -> admin 22/TCP allow -`},
@@ -75,13 +90,11 @@ func TestSemantics(t *testing.T) {
 			db <- web 22/TCP allow a ingress[2]
 			db <- web 23/TCP allow a ingress[0]
 			db <- host 22/TCP allow a ingress[1]`},
-	} {
-		t.Run(tt.name, func(t *testing.T) { play(t, mustParse(t, tt.policies), tt.script) })
-	}
+	})
 }
 
 func TestSelectorScopes(t *testing.T) {
-	for _, tt := range []struct{ name, policies, script string }{
+	tell(t, []story{
 		{"a namespaced policy selects hosts of its namespace", namespaced("staging", "a", "endpointSelector: {}, ingress: [{}]"), `
 			stage <- web 22/TCP deny -
 			web <- stage 22/TCP allow -`},
@@ -126,9 +139,7 @@ func TestSelectorScopes(t *testing.T) {
 			db <- 192.0.2.1 22/TCP deny
 			db <- host 22/TCP deny
 			db <- web 22/TCP deny`},
-	} {
-		t.Run(tt.name, func(t *testing.T) { play(t, mustParse(t, tt.policies), tt.script) })
-	}
+	})
 }
 
 func TestEveryClusterReachesBeyondOne(t *testing.T) {
@@ -178,7 +189,7 @@ func TestEntities(t *testing.T) {
 }
 
 func TestCIDR(t *testing.T) {
-	for _, tt := range []struct{ name, policies, script string }{
+	tell(t, []story{
 		{"a narrower prefix keeps what a broader one grants", clusterwide("a", toDB+`egress: [{toCIDR: [10.0.0.0/8]}, {toCIDR: [10.1.0.0/16], toPorts: [{ports: [{port: "80"}]}]}]`), `
 			db -> 10.1.2.3 22/TCP allow a egress[0]
 			db -> 10.1.2.3 80/TCP allow a egress[1]
@@ -219,7 +230,5 @@ func TestCIDR(t *testing.T) {
 			db -> 10.2.2.3 80/TCP allow`},
 		{"deny of the whole beats a part", clusterwide("a", toDB+`egress: [{toCIDR: [10.1.0.0/16]}], egressDeny: [{toCIDR: [10.0.0.0/8]}]`), `
 			db -> 10.1.2.3 80/TCP deny a egressDeny[0]`},
-	} {
-		t.Run(tt.name, func(t *testing.T) { play(t, mustParse(t, tt.policies), tt.script) })
-	}
+	})
 }
