@@ -45,7 +45,7 @@ func TestDecode(t *testing.T) {
 	for body, ok := range map[string]bool{
 		`{"address":"192.0.2.1"}`:   true,
 		`{"address":"192.0.2.1"} `:  true,
-		`{"adress":"192.0.2.1"}`:    false,
+		`{"addr":"192.0.2.1"}`:      false,
 		`{"address":"192.0.2.1"}{}`: false,
 		`{"address":"192.0.2.1"`:    false,
 		`{"address":"192.0.2.999"}`: false,

@@ -33,7 +33,7 @@ func SSHPorts(proc string) ([]uint16, error) {
 			return nil, fmt.Errorf("list listening sockets: %w", err)
 		}
 		err = parseListening(f, listening)
-		f.Close()
+		_ = f.Close() // only read
 		if err != nil {
 			return nil, fmt.Errorf("list listening sockets in %s: %w", f.Name(), err)
 		}

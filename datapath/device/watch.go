@@ -39,7 +39,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		return fmt.Errorf("watch interfaces: %w", err)
 	}
 	defer news.Close()
-	stop := context.AfterFunc(ctx, func() { news.Close() }) // ends the read below
+	stop := context.AfterFunc(ctx, func() { _ = news.Close() }) // ends the read below
 	defer stop()
 	var last *State
 	for {
@@ -66,7 +66,7 @@ func subscribe() (*os.File, error) {
 		return nil, err
 	}
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd) // nothing was written
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), "rtnetlink"), nil

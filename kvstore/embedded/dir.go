@@ -17,7 +17,7 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("lock etcd data directory: %w", err)
 	}
 	if err := errors.Join(tryLock(f), probeDB(dir)); err != nil {
-		f.Close()
+		_ = f.Close() // gives up the lock
 		return nil, err
 	}
 	return f, nil

@@ -3,7 +3,6 @@ package kvtest
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -150,7 +149,7 @@ func (s *Server) ClientAs(t testing.TB, name string) *kvstore.Client {
 }
 
 // Logger returns a logger that discards.
-func Logger(testing.TB) *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func Logger(testing.TB) *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func freePort(t testing.TB) netip.AddrPort {
 	t.Helper()
