@@ -253,8 +253,8 @@ kind: CiliumNetworkPolicy
 metadata: {name: b}
 spec: {endpointSelector: {}, ingres: [{}]}
 `))
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
+	var joined interface{ Unwrap() []error }
+	if !errors.As(err, &joined) {
 		t.Fatalf("got %T, want joined errors", err)
 	}
 	var lines []int
