@@ -1,0 +1,571 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/plexusmesh/plexus/control"
+	"github.com/plexusmesh/plexus/control/ca"
+	"github.com/plexusmesh/plexus/control/token"
+	"github.com/plexusmesh/plexus/identity"
+	"github.com/plexusmesh/plexus/kvstore"
+	"github.com/plexusmesh/plexus/kvstore/kvtest"
+	"github.com/plexusmesh/plexus/kvstore/schema"
+	"github.com/plexusmesh/plexus/mesh"
+)
+
+var vms = mesh.Cluster{Name: "vms", ID: 7}
+
+// planted is a real store whose next call of an operation can be made to fail.
+type planted struct {
+	*kvstore.Client
+	mu     sync.Mutex
+	fail   map[string]error // before the call is made
+	broken map[string]error // after it was made
+}
+
+func (p *planted) pop(m map[string]error, op string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err := m[op]
+	delete(m, op)
+	return err
+}
+
+func (p *planted) EnsureUser(ctx context.Context, name string, grants []schema.Grant) error {
+	if err := p.pop(p.fail, "ensure user"); err != nil {
+		return err
+	}
+	return errors.Join(p.Client.EnsureUser(ctx, name, grants), p.pop(p.broken, "ensure user"))
+}
+
+func (p *planted) DeleteUser(ctx context.Context, name string) error {
+	if err := p.pop(p.fail, "delete user"); err != nil {
+		return err
+	}
+	return p.Client.DeleteUser(ctx, name)
+}
+
+func (p *planted) Commit(ctx context.Context, conds []kvstore.Cond, ops []kvstore.Op) (bool, error) {
+	if err := p.pop(p.fail, "commit"); err != nil {
+		return false, err
+	}
+	ok, err := p.Client.Commit(ctx, conds, ops)
+	if late := p.pop(p.broken, "commit"); late != nil {
+		return false, late
+	}
+	return ok, err
+}
+
+type fixture struct {
+	*Service
+	t     *testing.T
+	store *planted
+	etcd  *kvtest.Server
+}
+
+func newMesh(t *testing.T, pool4 string) *fixture {
+	t.Helper()
+	etcd := kvtest.StartAuth(t)
+	f := &fixture{t: t, etcd: etcd, store: &planted{Client: etcd.Client(t), fail: map[string]error{}, broken: map[string]error{}}}
+	authority, err := ca.New(vms.Name)
+	f.must(err)
+	f.Service, err = New(Options{Store: f.store, CA: authority, Logger: kvtest.Logger(t), Disconnect: etcd.Disconnect})
+	f.must(err)
+	config, err := schema.EncodeMeshConfig(schema.MeshConfig{
+		Cluster: vms, Pool4: netip.MustParsePrefix(pool4), Pool6: netip.MustParsePrefix("fd01:2:3::/64"), Version: schema.Version,
+		Etcd: []string{etcd.Endpoint()}, Servers: []string{"192.0.2.1:7443"},
+	})
+	f.must(err)
+	ok, err := f.store.Client.Commit(t.Context(), nil, []kvstore.Op{
+		kvstore.OpPut(schema.ConfigKey, config, 0), kvstore.OpPut(schema.EnrolmentKey, []byte("1"), 0),
+	})
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	return f
+}
+
+func (f *fixture) must(err error) {
+	f.t.Helper()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *fixture) token(o TokenOptions) token.Token {
+	f.t.Helper()
+	text, _, err := f.CreateToken(f.t.Context(), o)
+	f.must(err)
+	tok, err := token.Parse(text)
+	f.must(err)
+	return tok
+}
+
+// content is everything that etcd holds: keys with values, and users.
+func (f *fixture) content() map[string]string {
+	f.t.Helper()
+	out := make(map[string]string)
+	for _, prefix := range []string{"cilium/", "plexus/"} {
+		kvs, _, err := f.store.List(f.t.Context(), prefix)
+		f.must(err)
+		for _, kv := range kvs {
+			out[kv.Key] = string(kv.Value)
+		}
+	}
+	users, err := f.store.Users(f.t.Context())
+	f.must(err)
+	for _, u := range users {
+		out["user "+u] = ""
+	}
+	return out
+}
+
+func (f *fixture) unchanged(before map[string]string) {
+	f.t.Helper()
+	if diff := cmp.Diff(before, f.content()); diff != "" {
+		f.t.Errorf("something is left behind: %s", diff)
+	}
+}
+
+func wgKey(s string) mesh.Key {
+	var k mesh.Key
+	copy(k[:], s)
+	return k
+}
+
+func joinRequest(t testing.TB, tok token.Token, node string, addresses ...string) control.JoinRequest {
+	t.Helper()
+	key, err := ca.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := ca.NewRequest(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := control.JoinRequest{
+		Protocol: control.Protocol, TokenID: tok.ID(), Secret: tok.Secret(), Node: node,
+		Key: wgKey(node).String(), Port: 51871, Version: "1", CSR: string(csr),
+	}
+	for _, a := range addresses {
+		r.Addresses = append(r.Addresses, netip.MustParseAddr(a))
+	}
+	return r
+}
+
+func (f *fixture) join(node, address string) control.JoinResponse {
+	f.t.Helper()
+	resp, err := f.Enrol(f.t.Context(), joinRequest(f.t, f.token(TokenOptions{}), node, address), netip.MustParseAddr(address))
+	f.must(err)
+	return resp
+}
+
+func code(c control.Code) error { return &control.Error{Code: c} }
+
+func TestEnrol(t *testing.T) {
+	f := newMesh(t, "10.210.0.0/16")
+	tok := f.token(TokenOptions{Labels: map[string]string{"app": "web"}, Namespace: "prod"})
+	r := joinRequest(t, tok, "web-1", "192.0.2.11", "198.51.100.1")
+	got, err := f.Enrol(t.Context(), r, netip.MustParseAddr("::ffff:192.0.2.11"))
+	f.must(err)
+
+	first, _ := identity.Range(vms.ID)
+	id := first + identity.MinimalNumber
+	labels := identity.HostLabels(map[string]string{"app": "web"}, "prod", vms)
+	if got.Mesh4 != netip.MustParseAddr("10.210.0.1") || got.Mesh6 != netip.MustParseAddr("fd01:2:3::1") ||
+		mesh.Identity(got.Identity) != id || got.Labels != labels.String() || got.Namespace != "prod" || got.Cluster != "vms" || got.ClusterID != 7 {
+		t.Errorf("became %+v", got)
+	}
+	nodes, err := f.Nodes(t.Context())
+	f.must(err)
+	if len(nodes) != 1 || !slices.Equal(nodes[0].Fact.Addresses, []netip.Addr{netip.MustParseAddr("192.0.2.11")}) || nodes[0].Fact.Key != wgKey("web-1") {
+		t.Errorf("facts: %+v", nodes)
+	}
+	content := f.content()
+	layout := schema.Layout{Cluster: "vms"}
+	for _, p := range []string{"10.210.0.1/32", "fd01:2:3::1/128"} {
+		prefix := netip.MustParsePrefix(p)
+		e, err := schema.DecodeEndpoint(vms, schema.EndpointName(prefix), []byte(content[layout.Endpoint(prefix)]))
+		want := mesh.Endpoint{Prefix: prefix, Identity: id, Host: netip.MustParseAddr("192.0.2.11"), Key: 255, Namespace: "prod", Name: "web-1", ServiceAccount: "default"}
+		if err != nil || !e.Equal(want) {
+			t.Errorf("ip entry %s: %+v, %v", p, e, err)
+		}
+	}
+	if content[layout.Identity(id)] != labels.String() {
+		t.Errorf("identity: %q", content[layout.Identity(id)])
+	}
+	refusals, err := schema.DecodeRefusals("web-1", []byte(content[schema.RefusalKey("web-1")]))
+	if err != nil || len(refusals.Refused) != 1 || refusals.Refused[0].Value != "198.51.100.1" {
+		t.Errorf("refusals: %+v, %v", refusals, err)
+	}
+	for key, value := range content {
+		if strings.Contains(value, tok.Secret()) {
+			t.Errorf("%s holds the secret", key)
+		}
+	}
+}
+
+func TestIdentitiesAreShared(t *testing.T) {
+	f := newMesh(t, "10.210.0.0/16")
+	tok := f.token(TokenOptions{Uses: 2, Labels: map[string]string{"app": "web"}})
+	var ids []uint32
+	for i, tok := range []token.Token{tok, tok, f.token(TokenOptions{Labels: map[string]string{"app": "db"}})} {
+		got, err := f.Enrol(t.Context(), joinRequest(t, tok, fmt.Sprintf("h%d", i)), netip.Addr{})
+		f.must(err)
+		ids = append(ids, got.Identity)
+	}
+	if ids[0] != ids[1] || ids[2] != ids[0]+1 {
+		t.Errorf("identities %v", ids)
+	}
+	listed, err := f.Identities(t.Context())
+	f.must(err)
+	if len(listed) != 2 || !slices.Equal(listed[0].Nodes, []string{"h0", "h1"}) {
+		t.Errorf("listed %+v", listed)
+	}
+	f.must(f.RemoveNode(t.Context(), "h0", Removal{}))
+	f.must(f.RemoveNode(t.Context(), "h1", Removal{}))
+	if listed, err = f.Identities(t.Context()); err != nil || len(listed) != 1 || uint32(listed[0].ID) != ids[2] {
+		t.Errorf("after the last user left: %+v, %v", listed, err)
+	}
+}
+
+func TestRefusedJoinsLeaveNothing(t *testing.T) {
+	f := newMesh(t, "10.210.0.0/16")
+	f.join("taken", "192.0.2.11")
+	usedUp, revoked, good := f.token(TokenOptions{}), f.token(TokenOptions{}), f.token(TokenOptions{Uses: 3})
+	if _, err := f.Enrol(t.Context(), joinRequest(t, usedUp, "first"), netip.Addr{}); err != nil {
+		t.Fatal(err)
+	}
+	f.must(f.RevokeToken(t.Context(), revoked.ID()))
+	expired := f.expire(f.token(TokenOptions{}))
+	foreign, err := token.New([]string{"192.0.2.1:7443"}, [32]byte{})
+	f.must(err)
+	guess := joinRequest(t, good, "guess")
+	guess.Secret = foreign.Secret()
+	clone := joinRequest(t, good, "clone")
+	clone.Key = wgKey("taken").String()
+	badCSR := joinRequest(t, good, "csr")
+	badCSR.CSR = "nonsense"
+	badID := joinRequest(t, good, "id")
+	badID.TokenID = "../hosts/taken"
+
+	for name, tt := range map[string]struct {
+		r    control.JoinRequest
+		code control.Code
+		says string
+	}{
+		"used up":      {joinRequest(t, usedUp, "n"), control.CodeTokenUsedUp, "used up"},
+		"revoked":      {joinRequest(t, revoked, "n"), control.CodeTokenRevoked, "was revoked at"},
+		"expired":      {joinRequest(t, expired, "n"), control.CodeTokenExpired, "has expired at"},
+		"foreign":      {joinRequest(t, foreign, "n"), control.CodeTokenUnknown, "another mesh"},
+		"wrong secret": {guess, control.CodeTokenUnknown, "not known"},
+		"odd id":       {badID, control.CodeTokenUnknown, "not known"},
+		"name in use":  {joinRequest(t, good, "taken"), control.CodeNameInUse, "plexus node remove taken"},
+		"key in use":   {clone, control.CodeKeyInUse, "host taken has this host's WireGuard key"},
+		"bad request":  {badCSR, control.CodeInvalid, "certificate request"},
+		"slashes":      {joinRequest(t, good, "a/b"), control.CodeInvalid, "malformed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := f.content()
+			_, err := f.Enrol(t.Context(), tt.r, netip.MustParseAddr("192.0.2.99"))
+			if !errors.Is(err, code(tt.code)) || !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("got %v", err)
+			}
+			f.unchanged(before)
+		})
+	}
+}
+
+// expire rewrites the stored token as one whose time has passed.
+func (f *fixture) expire(tok token.Token) token.Token {
+	f.t.Helper()
+	v, err := f.Service.token(f.t.Context(), tok.ID())
+	f.must(err)
+	v.Expires = time.Now().Add(-time.Minute)
+	value, err := schema.EncodeToken(v.Token)
+	f.must(err)
+	_, err = f.store.Put(f.t.Context(), schema.TokenKey(tok.ID()), value, 0)
+	f.must(err)
+	return tok
+}
+
+func TestFullMesh(t *testing.T) {
+	f := newMesh(t, "10.210.0.0/30")
+	f.join("a", "192.0.2.11")
+	f.join("b", "192.0.2.12")
+	tok := f.token(TokenOptions{})
+	before := f.content()
+	if _, err := f.Enrol(t.Context(), joinRequest(t, tok, "c"), netip.Addr{}); !errors.Is(err, code(control.CodeMeshFull)) {
+		t.Errorf("third host in a pool for two: %v", err)
+	}
+	f.unchanged(before)
+	f.must(f.RemoveNode(t.Context(), "a", Removal{}))
+	if got, err := f.Enrol(t.Context(), joinRequest(t, tok, "c"), netip.Addr{}); err != nil || got.Mesh4 != netip.MustParseAddr("10.210.0.1") {
+		t.Errorf("after a host left: %v, %v", got.Mesh4, err)
+	}
+}
+
+// A failure of any step leaves nothing; an answer that got lost is found out.
+func TestFailuresLeaveNothing(t *testing.T) {
+	down := &kvstore.Error{Op: "test", Cause: kvstore.ErrUnavailable, Err: errors.New("planted")}
+	other := errors.New("planted")
+	for _, tt := range []struct {
+		name  string
+		plant func(*planted)
+		joins bool
+	}{
+		{"user not created", func(p *planted) { p.fail["ensure user"] = down }, false},
+		{"user created, answer lost", func(p *planted) { p.broken["ensure user"] = down }, false},
+		{"reservation refused", func(p *planted) { p.fail["commit"] = other }, false},
+		{"reservation not made", func(p *planted) { p.fail["commit"] = down }, true},
+		{"reservation made, answer lost", func(p *planted) { p.broken["commit"] = down }, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newMesh(t, "10.210.0.0/16")
+			tok := f.token(TokenOptions{})
+			before := f.content()
+			tt.plant(f.store)
+			_, err := f.Enrol(t.Context(), joinRequest(t, tok, "n"), netip.Addr{})
+			if (err == nil) != tt.joins {
+				t.Fatalf("join: %v", err)
+			}
+			if !tt.joins {
+				f.unchanged(before)
+				_, err = f.Enrol(t.Context(), joinRequest(t, tok, "n"), netip.Addr{})
+				f.must(err) // the token still has its use
+			}
+			if list, err := f.Tokens(t.Context()); err != nil || list[0].State != TokenUsedUp {
+				t.Errorf("token: %+v, %v", list, err)
+			}
+		})
+	}
+}
+
+// What a server that died leaves is swept, and not before its time.
+func TestSweep(t *testing.T) {
+	f := newMesh(t, "10.210.0.0/16")
+	tok := f.token(TokenOptions{})
+	before := f.content()
+	// The user is created, but its answer is lost and taking it back fails too: as after a crash.
+	f.store.broken["ensure user"] = errors.New("planted")
+	f.store.fail["delete user"] = errors.New("planted")
+	if _, err := f.Enrol(t.Context(), joinRequest(t, tok, "n"), netip.Addr{}); err == nil {
+		t.Fatal("joined in spite of a planted failure")
+	}
+	f.must(f.Sweep(t.Context()))
+	if _, left := f.content()[schema.HostKey("n")]; !left {
+		t.Fatal("swept before its time")
+	}
+	f.age("n")
+	f.must(f.Sweep(t.Context()))
+	f.unchanged(before)
+}
+
+// age makes the phase of a host look old.
+func (f *fixture) age(node string) {
+	f.t.Helper()
+	kv, _, err := f.store.Get(f.t.Context(), schema.HostKey(node))
+	f.must(err)
+	h, err := schema.DecodeHost(node, kv.Value)
+	f.must(err)
+	h.Changed = time.Now().Add(-time.Hour)
+	value, err := schema.EncodeHost(h)
+	f.must(err)
+	_, err = f.store.Put(f.t.Context(), schema.HostKey(node), value, 0)
+	f.must(err)
+}
+
+func TestConcurrentJoinsOnTwoServers(t *testing.T) {
+	const uses, tries = 5, 12
+	f := newMesh(t, "10.210.0.0/16")
+	second, err := New(Options{Store: f.etcd.Client(t), CA: f.opts.CA, Logger: f.opts.Logger})
+	f.must(err)
+	tok := f.token(TokenOptions{Uses: uses})
+	var (
+		wg      sync.WaitGroup
+		mu      sync.Mutex
+		joined  = map[netip.Addr]bool{}
+		ids     = map[uint32]bool{}
+		usedUp  int
+		strange []error
+	)
+	for i := range tries {
+		r := joinRequest(t, tok, fmt.Sprintf("h%d", i))
+		wg.Go(func() {
+			got, err := []*Service{f.Service, second}[i%2].Enrol(t.Context(), r, netip.Addr{})
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				joined[got.Mesh4], ids[got.Identity] = true, true
+			case errors.Is(err, code(control.CodeTokenUsedUp)):
+				usedUp++
+			default:
+				strange = append(strange, err)
+			}
+		})
+	}
+	wg.Wait()
+	if len(joined) != uses || usedUp != tries-uses || len(strange) != 0 || len(ids) != 1 {
+		t.Errorf("%d joined, %d found the token used up, %d identities, others: %v", len(joined), usedUp, len(ids), strange)
+	}
+	nodes, err := f.Nodes(t.Context())
+	if err != nil || len(nodes) != uses {
+		t.Errorf("%d nodes, %v", len(nodes), err)
+	}
+}
+
+func TestRepeatedJoinIsRecognised(t *testing.T) {
+	f := newMesh(t, "10.210.0.0/16")
+	r := joinRequest(t, f.token(TokenOptions{}), "n", "192.0.2.11")
+	first, err := f.Enrol(t.Context(), r, netip.MustParseAddr("192.0.2.11"))
+	f.must(err)
+	again, err := f.Enrol(t.Context(), r, netip.MustParseAddr("192.0.2.11"))
+	f.must(err)
+	if again.Mesh4 != first.Mesh4 || again.Identity != first.Identity || again.Certificate == first.Certificate {
+		t.Errorf("first %v, again %v", first.Mesh4, again.Mesh4)
+	}
+	other := joinRequest(t, f.token(TokenOptions{}), "n", "192.0.2.11")
+	if _, err := f.Enrol(t.Context(), other, netip.Addr{}); !errors.Is(err, code(control.CodeNameInUse)) {
+		t.Errorf("another token: %v", err)
+	}
+}
+
+func TestRemoveNodeLeavesOnlyTheRevocation(t *testing.T) {
+	f := newMesh(t, "10.210.0.0/16")
+	tok := f.token(TokenOptions{})
+	before := f.content()
+	got, err := f.Enrol(t.Context(), joinRequest(t, tok, "n", "192.0.2.11"), netip.MustParseAddr("192.0.2.11"))
+	f.must(err)
+	leaf, err := ca.ParseCertificate([]byte(got.Certificate))
+	f.must(err)
+	serial := ca.SerialOf(leaf)
+	f.must(f.Check(t.Context(), "n", serial))
+	_, err = f.etcd.ClientAs(t, "host:n").Put(t.Context(), schema.LiveKey("n"), []byte("{}"), 0)
+	f.must(err)
+
+	if err := f.RemoveNode(t.Context(), "n", Removal{Serial: "1234"}); !errors.Is(err, code(control.CodeNotFound)) {
+		t.Errorf("removed by another's certificate: %v", err)
+	}
+	f.must(f.RemoveNode(t.Context(), "n", Removal{Author: "admin", Reason: "gone"}))
+	after := f.content()
+	revoked, err := schema.DecodeRevoked(serial, []byte(after[schema.RevokedKey(serial)]))
+	if err != nil || revoked.Node != "n" || revoked.Reason != "gone" || revoked.Expires.IsZero() {
+		t.Errorf("revocation: %+v, %v", revoked, err)
+	}
+	delete(after, schema.RevokedKey(serial))
+	maps.DeleteFunc(after, func(k, _ string) bool { return k == schema.TokenKey(tok.ID()) })
+	maps.DeleteFunc(before, func(k, _ string) bool { return k == schema.TokenKey(tok.ID()) })
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Errorf("left behind: %s", diff)
+	}
+	if err := f.Check(t.Context(), "n", serial); !errors.Is(err, code(control.CodeForbidden)) {
+		t.Errorf("its certificate: %v", err)
+	}
+	if err := f.RemoveNode(t.Context(), "n", Removal{}); !errors.Is(err, code(control.CodeNotFound)) {
+		t.Errorf("again: %v", err)
+	}
+	f.join("n", "192.0.2.11") // the name is free
+}
+
+func TestInterruptedRemovalIsFinished(t *testing.T) {
+	f := newMesh(t, "10.210.0.0/16")
+	f.join("n", "192.0.2.11")
+	f.store.fail["delete user"] = errors.New("planted")
+	if err := f.RemoveNode(t.Context(), "n", Removal{}); err == nil {
+		t.Fatal("no error")
+	}
+	if nodes, err := f.Nodes(t.Context()); err != nil || len(nodes) != 0 {
+		t.Errorf("still listed: %v, %v", nodes, err)
+	}
+	if _, err := f.Enrol(t.Context(), joinRequest(t, f.token(TokenOptions{}), "n"), netip.Addr{}); !errors.Is(err, code(control.CodeUnavailable)) {
+		t.Errorf("its name before the end: %v", err)
+	}
+	f.must(f.RemoveNode(t.Context(), "n", Removal{}))
+	content := f.content()
+	if _, left := content["user host:n"]; left {
+		t.Error("its user is left")
+	}
+	if _, left := content[schema.HostKey("n")]; left {
+		t.Error("its record is left")
+	}
+}
+
+func TestHostCanWriteOnlyItsOwn(t *testing.T) {
+	f := newMesh(t, "10.210.0.0/16")
+	f.join("a", "192.0.2.11")
+	f.join("b", "192.0.2.12")
+	client := f.etcd.ClientAs(t, "host:a")
+	layout := schema.Layout{Cluster: "vms"}
+	for _, key := range []string{
+		schema.ClaimKey("b"), schema.LiveKey("b"), schema.HostKey("a"), schema.TokenKey("0011223344556677"), schema.PolicyKey("p"),
+		schema.PolicyRevisionKey, schema.ConfigKey, schema.EnrolmentKey, schema.RefusalKey("a"), schema.RevokedKey("1"),
+		layout.Node("a"), layout.Node("b"), layout.Endpoint(netip.MustParsePrefix("10.210.0.2/32")), layout.Identity(459008),
+		schema.ClusterConfigKey("vms"), schema.HeartbeatKey, layout.Synced(schema.Nodes),
+	} {
+		if _, err := client.Put(t.Context(), key, []byte("x"), 0); !errors.Is(err, kvstore.ErrPermission) {
+			t.Errorf("write %s: %v", key, err)
+		}
+	}
+	for _, prefix := range []string{schema.TokensPrefix, schema.HostsPrefix, schema.ClaimsPrefix, schema.AuditPrefix, schema.RefusalKey("b")} {
+		if _, _, err := client.List(t.Context(), prefix); !errors.Is(err, kvstore.ErrPermission) {
+			t.Errorf("read %s: %v", prefix, err)
+		}
+	}
+	for _, key := range []string{schema.ClaimKey("a"), schema.LiveKey("a")} {
+		if _, err := client.Put(t.Context(), key, []byte("x"), 0); err != nil {
+			t.Errorf("write %s: %v", key, err)
+		}
+	}
+	if _, _, err := client.Get(t.Context(), schema.RefusalKey("a")); err != nil {
+		t.Errorf("read own refusals: %v", err)
+	}
+}
+
+func TestTokens(t *testing.T) {
+	f := newMesh(t, "10.210.0.0/16")
+	for name, o := range map[string]TokenOptions{
+		"for a server": {Server: true}, "negative time": {TTL: -1}, "ten years": {TTL: 10 * maxTTL}, "negative uses": {Uses: -1},
+		"bad label": {Labels: map[string]string{"io.cilium.k8s.policy.cluster": "x"}}, "bad namespace": {Namespace: "a/b"},
+	} {
+		if _, _, err := f.CreateToken(t.Context(), o); !errors.Is(err, code(control.CodeInvalid)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	tok := f.token(TokenOptions{Uses: 3, Labels: map[string]string{"app": "web"}, Ephemeral: true, Description: "d", Author: "me"})
+	list, err := f.Tokens(t.Context())
+	f.must(err)
+	want := []Token{{ID: tok.ID(), State: TokenValid, Uses: 3, UsesLeft: 3, Labels: map[string]string{"app": "web"}, Namespace: "default", Ephemeral: true, Description: "d", Author: "me"}}
+	if diff := cmp.Diff(want, list, cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "Created" || p.String() == "Expires" }, cmp.Ignore())); diff != "" {
+		t.Error(diff)
+	}
+	if left := time.Until(list[0].Expires); left > DefaultTTL || left < DefaultTTL-time.Minute {
+		t.Errorf("lives for %v", left)
+	}
+	f.expire(tok)
+	if list, err = f.Tokens(t.Context()); err != nil || list[0].State != TokenExpired {
+		t.Errorf("%+v, %v", list, err)
+	}
+	f.must(f.RevokeToken(t.Context(), tok.ID()))
+	f.must(f.RevokeToken(t.Context(), tok.ID()))
+	if list, err = f.Tokens(t.Context()); err != nil || list[0].State != TokenRevoked {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if err := f.RevokeToken(t.Context(), "0011223344556677"); !errors.Is(err, code(control.CodeNotFound)) {
+		t.Errorf("unknown: %v", err)
+	}
+	if err := f.RevokeToken(t.Context(), "x"); !errors.Is(err, code(control.CodeInvalid)) {
+		t.Errorf("malformed: %v", err)
+	}
+}
