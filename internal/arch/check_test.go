@@ -17,8 +17,16 @@ type node struct {
 	uses    []string // "time.Now": selected names of the packages in reaching
 }
 
+// forTests reports whether a package is a fake, a harness or a test.
+func forTests(path string) bool {
+	return room(path) == "test" || strings.HasSuffix(path, "test") || slices.ContainsFunc(testOnly, func(dir string) bool { return within(path, dir) })
+}
+
 // fit returns the row of rooms for a package.
 func fit(path string) (row string, k kind) {
+	if forTests(path) {
+		return path, support
+	}
 	if k, ok := rooms[path]; ok {
 		return path, k
 	}
@@ -99,7 +107,7 @@ func inner(from string, k kind, to string) string {
 	switch {
 	case room(to) == "cmd":
 		return "nobody imports a command"
-	case k != support && slices.ContainsFunc(testOnly, func(dir string) bool { return within(to, dir) }):
+	case k != support && forTests(to):
 		return "it is for tests"
 	case k == timed:
 		return "reconcile has no domain words"
@@ -150,7 +158,7 @@ func checkRows(nodes []node) []string {
 	}
 	var out []string
 	gone := func(table, row string) {
-		if _, later := notYet[strings.TrimSuffix(row, "/...")]; !later && !exists(row) {
+		if _, later := notYet[row]; !later && !exists(row) {
 			out = append(out, fmt.Sprintf("%s names %s, which does not exist", table, row))
 		}
 	}
