@@ -20,7 +20,8 @@ type packet struct {
 	extensions   []uint8
 	fragment     fragment
 	payload      []byte
-	cut          int // bytes to cut from the end, behind the headers' back
+	checked      bool // whether UDP has its checksum, which a real stack wants of IPv6
+	cut          int  // bytes to cut from the end, behind the headers' back
 }
 
 type fragment struct {
@@ -140,7 +141,18 @@ func (p packet) transport() []byte {
 	}
 	binary.BigEndian.PutUint16(b[0:], p.sport)
 	binary.BigEndian.PutUint16(b[2:], p.dport)
-	return append(b, p.payload...)
+	b = append(b, p.payload...)
+	if p.checked {
+		binary.BigEndian.PutUint16(b[6:], checksum(append(p.pseudoHeader(len(b)), b...)))
+	}
+	return b
+}
+
+// pseudoHeader is that of RFC 8200, section 8.1, which sums up as that of IPv4 does.
+func (p packet) pseudoHeader(length int) []byte {
+	b := append(netip.MustParseAddr(p.src).AsSlice(), netip.MustParseAddr(p.dst).AsSlice()...)
+	b = binary.BigEndian.AppendUint32(b, uint32(length))
+	return append(b, 0, 0, 0, p.proto)
 }
 
 // reply returns the packet that answers p.
@@ -161,6 +173,9 @@ func (p packet) reply() packet {
 // checksum is that of RFC 1071.
 func checksum(b []byte) uint16 {
 	var sum uint32
+	if len(b)%2 == 1 {
+		b = append(b[:len(b):len(b)], 0)
+	}
 	for i := 0; i+1 < len(b); i += 2 {
 		sum += uint32(binary.BigEndian.Uint16(b[i:]))
 	}
