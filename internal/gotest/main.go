@@ -104,7 +104,9 @@ func (s *summary) test(e event) {
 	key := e.Package + " " + e.Test
 	switch e.Action {
 	case "output":
-		s.held[key] = append(s.held[key], e.Output)
+		if !strings.HasPrefix(e.Output, "=== ") { // RUN, PAUSE, CONT and NAME only help to read along
+			s.held[key] = append(s.held[key], e.Output)
+		}
 		return
 	case "pass":
 		s.passed++

@@ -12,6 +12,7 @@ func TestSummary(t *testing.T) {
 {"Action":"run","Package":"p","Test":"TestA"}
 {"Action":"output","Package":"p","Test":"TestA","Output":"noise\n"}
 {"Action":"pass","Package":"p","Test":"TestA"}
+{"Action":"output","Package":"p","Test":"TestB","Output":"=== RUN   TestB\n"}
 {"Action":"output","Package":"p","Test":"TestB","Output":"    b_test.go:1: wrong\n"}
 {"Action":"output","Package":"p","Test":"TestB","Output":"--- FAIL: TestB\n"}
 {"Action":"fail","Package":"p","Test":"TestB"}
