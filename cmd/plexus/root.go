@@ -1,0 +1,101 @@
+package main
+
+import (
+	"cmp"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/plexusmesh/plexus/agent/api"
+)
+
+// app is what all commands share.
+type app struct {
+	socket  string
+	running bool // whether the command line was understood
+}
+
+// client returns a client of the daemon that --socket names.
+func (a *app) client() *api.Client { return api.NewClient(a.socket) }
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "plexus",
+		Short: "Make, join, see and change a mesh of hosts",
+		Long: `plexus speaks to the plexusd of this host: one network for virtual machines,
+bare metal, edge hosts and Kubernetes clusters, encrypted, with policy by identity.
+
+It needs root, because the daemon's socket answers root alone. Exit codes: 0 all
+is well, 1 an error, 2 a mistake in the command line, 3 the host is not ready
+(status), 4 a policy test did not pass.`,
+		Example: `  plexus init --cluster-name demo --cluster-id 7
+  plexus token create --label app=web
+  plexus join --token-file /run/plexus-token
+  plexus policy apply -f web.yaml
+  plexus observe --follow --verdict DROPPED`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+	}
+	root.PersistentFlags().StringVar(&a.socket, "socket", cmp.Or(os.Getenv("PLEXUS_SOCKET"), api.DefaultSocket),
+		"socket of the plexusd to speak to (environment: PLEXUS_SOCKET)")
+	root.AddCommand(newInit(a), newJoin(a), newLeave(a), newToken(a), newStatus(a), newNode(a), newIdentity(a),
+		newPolicy(a), newBPF(a), newObserve(a), newVersion(), newCompletion())
+	markRunning(a, root)
+	return root
+}
+
+// markRunning lets run tell cobra's errors about the command line from those
+// of the command itself.
+func markRunning(a *app, cmd *cobra.Command) {
+	if inner := cmd.RunE; inner != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			a.running = true
+			return inner(cmd, args)
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		markRunning(a, sub)
+	}
+}
+
+// group is a command that only holds others.
+func group(use, short, example string, subs ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     use,
+		Short:   short,
+		Example: example,
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q of %s", args[0], cmd.CommandPath())
+			}
+			return cmd.Help()
+		},
+	}
+	cmd.AddCommand(subs...)
+	return cmd
+}
+
+// noArgs refuses arguments.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("unexpected argument %q", args[0])
+	}
+	return nil
+}
+
+// oneArg wants exactly one argument, called what.
+func oneArg(what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) == 0:
+			return usagef("%s is missing", what)
+		case len(args) > 1:
+			return usagef("unexpected argument %q", args[1])
+		case args[0] == "":
+			return usagef("%s is empty", what)
+		}
+		return nil
+	}
+}
