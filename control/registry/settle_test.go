@@ -1,0 +1,148 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/plexusmesh/plexus/control"
+	"github.com/plexusmesh/plexus/control/ca"
+	"github.com/plexusmesh/plexus/kvstore/schema"
+	"github.com/plexusmesh/plexus/mesh"
+)
+
+// claims writes a claim as its host does, with its own certificate.
+func (f *fixture) claims(c mesh.Claim) {
+	f.t.Helper()
+	value, err := schema.EncodeClaim(c)
+	f.must(err)
+	_, err = f.etcd.ClientAs(f.t, schema.HostUser(c.Node)).Put(f.t.Context(), schema.ClaimKey(c.Node), value, 0)
+	f.must(err)
+}
+
+func (f *fixture) settled() map[string]mesh.Node {
+	f.t.Helper()
+	_, err := f.Settle(f.t.Context())
+	f.must(err)
+	before := f.content()
+	if n, err := f.Settle(f.t.Context()); err != nil || n != 0 {
+		f.t.Errorf("settling again changed %d, %v", n, err)
+	}
+	f.unchanged(before)
+	nodes, err := f.Nodes(f.t.Context())
+	f.must(err)
+	out := make(map[string]mesh.Node)
+	for _, n := range nodes {
+		out[n.Host.Node] = n.Fact
+	}
+	return out
+}
+
+func serialOf(t testing.TB, r control.JoinResponse) string {
+	t.Helper()
+	cert, err := ca.ParseCertificate([]byte(r.Certificate))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca.SerialOf(cert)
+}
+
+func TestSettle(t *testing.T) {
+	f := newMesh(t, "10.210.0.0/16")
+	a := f.join("a", "192.0.2.11")
+	f.join("b", "192.0.2.12")
+	f.settled()
+
+	two := []netip.Addr{netip.MustParseAddr("2001:db8::11"), netip.MustParseAddr("192.0.2.11")}
+	c := mesh.Claim{Node: "a", Addresses: append(slices.Clone(two), netip.MustParseAddr("192.0.2.12"), a.Mesh4), Key: wgKey("a"), Port: 4500, Version: "2"}
+	f.claims(c)
+	if got := f.settled()["a"]; !slices.Equal(got.Addresses, two[1:]) || got.Port != 4500 || got.Version != "2" {
+		t.Errorf("before it is seen there: %+v", got)
+	}
+	f.must(f.Saw(t.Context(), "a", serialOf(t, a), two[0]))
+	if got := f.settled()["a"]; !slices.Equal(got.Addresses, two) {
+		t.Errorf("after it was seen there: %v", got.Addresses)
+	}
+	content := f.content()
+	e, err := schema.DecodeEndpoint(vms, a.Mesh4.String(), []byte(content[schema.Layout{Cluster: "vms"}.Endpoint(mesh.HostPrefix(a.Mesh4))]))
+	if err != nil || e.Host != two[0] {
+		t.Errorf("ip entry: %+v, %v", e, err)
+	}
+	told, err := schema.DecodeRefusals("a", []byte(content[schema.RefusalKey("a")]))
+	if err != nil || len(told.Refused) != 2 {
+		t.Errorf("told %+v, %v", told, err)
+	}
+	c.Addresses = two
+	f.claims(c)
+	f.settled()
+	if told, left := f.content()[schema.RefusalKey("a")]; left {
+		t.Errorf("still told: %s", told)
+	}
+}
+
+func TestClaimsThatCannotBeRead(t *testing.T) {
+	f := newMesh(t, "10.210.0.0/16")
+	f.join("a", "192.0.2.11")
+	before := f.settled()
+	for _, value := range []string{"", "{", `{"node":"b"}`, `{"node":"a","addresses":["127.0.0.1"]}`, `{"node":"a","wireGuardKey":"x"}`} {
+		_, err := f.etcd.ClientAs(t, "host:a").Put(t.Context(), schema.ClaimKey("a"), []byte(value), 0)
+		f.must(err)
+		if diff := cmp.Diff(before["a"].Addresses, f.settled()["a"].Addresses, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+			t.Errorf("%q: %s", value, diff)
+		}
+		if _, told := f.content()[schema.RefusalKey("a")]; !told {
+			t.Errorf("%q: the host is not told", value)
+		}
+	}
+}
+
+func TestSaw(t *testing.T) {
+	f := newMesh(t, "10.210.0.0/16")
+	serial := serialOf(t, f.join("a", "192.0.2.11"))
+	for i := range maxSeen + 4 {
+		f.must(f.Saw(t.Context(), "a", serial, netip.MustParseAddr(fmt.Sprintf("192.0.2.%d", 20+i))))
+	}
+	nodes, err := f.Nodes(t.Context())
+	f.must(err)
+	h := nodes[0].Host
+	if len(h.Seen) != maxSeen || h.Seen[0] != h.LastSeen || h.LastSeen != netip.MustParseAddr("192.0.2.39") {
+		t.Errorf("remembers %v, last %v", h.Seen, h.LastSeen)
+	}
+	before := f.content()
+	f.must(f.Saw(t.Context(), "a", serial, netip.MustParseAddr("::ffff:192.0.2.39")))
+	for _, who := range [][2]string{{"a", "1234"}, {"b", serial}} {
+		if err := f.Saw(t.Context(), who[0], who[1], netip.MustParseAddr("192.0.2.99")); !errors.Is(err, code(control.CodeForbidden)) {
+			t.Errorf("%v: %v", who, err)
+		}
+	}
+	f.unchanged(before)
+}
+
+// More hosts change than one transaction can carry.
+func TestSettleManyHosts(t *testing.T) {
+	f := newMesh(t, "10.210.0.0/16")
+	const n = 40
+	tok := f.token(TokenOptions{Uses: n})
+	for i := range n {
+		_, err := f.Enrol(t.Context(), joinRequest(t, tok, fmt.Sprintf("h%02d", i), fmt.Sprintf("192.0.2.%d", 10+i)), netip.MustParseAddr(fmt.Sprintf("192.0.2.%d", 10+i)))
+		f.must(err)
+	}
+	for i := range n { // as an administrator's tool would, in one go
+		value, err := schema.EncodeClaim(mesh.Claim{Node: fmt.Sprintf("h%02d", i), Key: wgKey(fmt.Sprintf("h%02d", i)), Port: 51871})
+		f.must(err)
+		_, err = f.store.Put(t.Context(), schema.ClaimKey(fmt.Sprintf("h%02d", i)), value, 0)
+		f.must(err)
+	}
+	if changed, err := f.Settle(t.Context()); err != nil || changed != n {
+		t.Errorf("changed %d, %v", changed, err)
+	}
+	for name, fact := range f.settled() {
+		if len(fact.Addresses) != 0 {
+			t.Errorf("%s still has %v", name, fact.Addresses)
+		}
+	}
+}
