@@ -1,0 +1,107 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+
+	"github.com/plexusmesh/plexus/agent/config"
+	"github.com/plexusmesh/plexus/datapath/bpfmap"
+	"github.com/plexusmesh/plexus/datapath/loader"
+	"github.com/plexusmesh/plexus/datapath/route"
+	"github.com/plexusmesh/plexus/encryption"
+	"github.com/plexusmesh/plexus/encryption/wg"
+	"github.com/plexusmesh/plexus/mesh"
+	"github.com/plexusmesh/plexus/plan"
+	"github.com/plexusmesh/plexus/reconcile"
+)
+
+// kernel is everything that brings the kernel of this host to a desired state.
+type kernel struct {
+	cfg       config.Config
+	logger    *slog.Logger
+	helper    []string // command that runs wireguard-go for a device
+	key       encryption.PrivateKey
+	programs  *loader.Datapath
+	maps      *bpfmap.Maps
+	verdicts  *verdicts
+	wireguard *wg.Device
+	routes    *route.Table
+
+	mu   sync.Mutex
+	kind wg.Kind
+}
+
+// openKernel loads programs and adopts what an earlier run pinned. It attaches
+// and changes nothing.
+func openKernel(o Options, key encryption.PrivateKey) (*kernel, error) {
+	programs, err := loader.Open(loader.Options{Root: o.Config.BPFRoot, CTSize: uint32(o.Config.Conntrack.Size), Logger: o.Logger})
+	if err != nil {
+		return nil, err
+	}
+	k := &kernel{cfg: o.Config, logger: o.Logger, helper: o.Helper, key: key, programs: programs, maps: programs.Maps()}
+	k.verdicts = &verdicts{maps: k.maps.Policy}
+	device, derr := wg.New(wg.Options{Name: o.Config.WireGuard.Device})
+	routes, rerr := route.New(route.Options{Device: o.Config.WireGuard.Device})
+	if err := errors.Join(derr, rerr); err != nil {
+		return nil, errors.Join(err, programs.Close())
+	}
+	k.wireguard, k.routes = device, routes
+	return k, nil
+}
+
+// Close lets go of everything and removes nothing.
+func (k *kernel) Close() error { return errors.Join(k.wireguard.Close(), k.programs.Close()) }
+
+// policy is the resource that loads verdicts.
+func (k *kernel) policy() reconcile.Resource[plan.Desired] { return k.verdicts }
+
+// pidFile names the WireGuard helper to the next run.
+func pidFile(cfg config.Config) string {
+	return filepath.Join(cfg.RuntimeDir, "wireguard-"+cfg.WireGuard.Device+".pid")
+}
+
+func (k *kernel) ensureTunnel(ctx context.Context, d plan.Desired) error {
+	kind, err := wg.EnsureDevice(ctx, wg.DeviceOptions{
+		Name: d.Tunnel.Name, MTU: d.Tunnel.MTU, Command: k.helper, PIDFile: pidFile(k.cfg), Logger: k.logger,
+	})
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.kind = kind
+	return nil
+}
+
+// Kind says who implements WireGuard here, "" before the device exists.
+func (k *kernel) Kind() wg.Kind {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.kind
+}
+
+func (k *kernel) wireguardConfig(peers map[mesh.Key]encryption.Peer) wg.Config {
+	return wg.Config{PrivateKey: k.key, Port: uint16(k.cfg.WireGuard.Port), Peers: peers}
+}
+
+// removeAll removes everything that is ours from the kernel, in the reverse
+// order of its making: routes and device before the programs that guard them.
+// It needs no memory of what was made.
+func removeAll(ctx context.Context, cfg config.Config) error {
+	var errs []error
+	routes, err := route.New(route.Options{Device: cfg.WireGuard.Device})
+	if err == nil {
+		err = routes.Remove(ctx)
+	}
+	errs = append(errs, err,
+		wg.RemoveDevice(ctx, cfg.WireGuard.Device, pidFile(cfg)),
+		loader.Cleanup(cfg.BPFRoot))
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("clean the kernel: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,188 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/plexusmesh/plexus/control"
+	"github.com/plexusmesh/plexus/control/client"
+	"github.com/plexusmesh/plexus/datapath/device"
+	"github.com/plexusmesh/plexus/encryption"
+	"github.com/plexusmesh/plexus/kvstore"
+	"github.com/plexusmesh/plexus/kvstore/mirror"
+	"github.com/plexusmesh/plexus/kvstore/publish"
+	"github.com/plexusmesh/plexus/kvstore/schema"
+	"github.com/plexusmesh/plexus/mesh"
+	"github.com/plexusmesh/plexus/observe"
+	"github.com/plexusmesh/plexus/plan"
+	"github.com/plexusmesh/plexus/reconcile"
+	"github.com/plexusmesh/plexus/state"
+)
+
+// member is this host as part of a mesh: every part of it, built and joined.
+type member struct {
+	opts      Options
+	logger    *slog.Logger
+	enrolment control.Enrolment
+	key       encryption.PrivateKey
+	started   time.Time
+
+	etcd      *kvstore.Client
+	mirrors   []*mirror.Mirror
+	refused   *refusals
+	store     *state.Store
+	kernel    *kernel
+	conductor *reconcile.Conductor[plan.Desired]
+	publisher *publish.Publisher
+	names     *names
+	flows     *observe.Recorder
+	news      chan struct{} // holds one token while facts of this host have news
+	moved     chan struct{} // holds one token while its addresses have news
+	governed  chan struct{} // closed once the kernel held everything for the first time
+
+	mu       sync.Mutex
+	uplinks  *device.State // nil until found
+	ssh      []uint16
+	desired  *plan.Desired // nil until planned
+	applied  *plan.Desired // nil until the kernel held all of it once
+	unlisted bool          // whether the mesh does not know this host
+	reported error         // why servers could not be shown our addresses
+}
+
+// newMember builds the parts. It starts nothing and changes nothing.
+func newMember(o Options, e control.Enrolment, key encryption.PrivateKey) (*member, error) {
+	m := &member{
+		opts: o, logger: o.Logger, enrolment: e, key: key, started: time.Now(),
+		refused: &refusals{}, news: make(chan struct{}, 1), moved: make(chan struct{}, 1), governed: make(chan struct{}),
+	}
+	tlsConfig, err := client.TLS(e)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.open(tlsConfig); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return m, nil
+}
+
+func (m *member) open(tlsConfig *tls.Config) (err error) {
+	if m.kernel, err = openKernel(m.opts, m.key); err != nil {
+		return err
+	}
+	m.etcd, err = kvstore.Open(kvstore.Options{Endpoints: m.enrolment.Etcd, TLS: tlsConfig, Logger: m.logger})
+	if err != nil {
+		return err
+	}
+	if err := m.listen(); err != nil {
+		return err
+	}
+	m.publisher, err = publish.New(publish.Options{
+		Store: m.etcd, Logger: m.logger,
+		Scopes: []string{schema.ClaimKey(m.enrolment.Node), schema.LiveKey(m.enrolment.Node)},
+	})
+	if err != nil {
+		return err
+	}
+	m.names = &names{rules: m.kernel.verdicts.Rule}
+	m.flows, err = observe.New(observe.Options{Node: m.enrolment.Node, Capacity: m.opts.Config.Flows.Capacity, Resolver: m.names})
+	m.conductor = reconcile.New(reconcile.Options[plan.Desired]{
+		Name: "kernel", Steps: m.kernel.steps(), Logger: m.logger,
+		Synced:  func() bool { return m.store.Snapshot().Synced() },
+		Applied: m.noteApplied,
+	})
+	return err
+}
+
+// listen prepares a mirror for each source.
+func (m *member) listen() error {
+	sources := ownCluster(m.enrolment.Cluster)
+	var ranks []string
+	for _, s := range sources {
+		ranks = append(ranks, s.name)
+	}
+	m.store = state.New(ranks...)
+	f := feed{client: m.etcd, store: m.store, refused: m.refused, logger: m.logger}
+	for _, s := range sources {
+		mir, err := f.mirror(s)
+		if err != nil {
+			return err
+		}
+		m.mirrors = append(m.mirrors, mir)
+	}
+	return nil
+}
+
+// Close lets go of what newMember opened. What the kernel holds stays in force.
+func (m *member) Close() error {
+	var errs []error
+	if m.etcd != nil {
+		errs = append(errs, m.etcd.Close())
+	}
+	if m.kernel != nil {
+		errs = append(errs, m.kernel.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Run keeps this host what the mesh wants it to be until ctx ends.
+func (m *member) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	watcher := device.NewWatcher(m.deviceOptions(), m.logger, m.setUplinks)
+	parts := []func(context.Context) error{watcher.Run, m.publisher.Run, m.conductor.Run, m.planning, m.reporting, m.recording}
+	for _, mir := range m.mirrors {
+		parts = append(parts, mir.Run)
+	}
+	for _, run := range parts {
+		g.Go(func() error { return run(ctx) })
+	}
+	return g.Wait()
+}
+
+func (m *member) deviceOptions() device.Options {
+	return device.Options{
+		Tunnel: m.opts.Config.WireGuard.Device, Interfaces: m.opts.Config.Interfaces,
+		Advertise: m.enrolment.Advertise, Exclude: m.enrolment.Pools,
+	}
+}
+
+// recording turns the kernel's reports into flows.
+func (m *member) recording(ctx context.Context) error {
+	return m.kernel.maps.Events.Run(ctx, m.flows.Record)
+}
+
+func (m *member) noteApplied(d plan.Desired, err error) {
+	if err != nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.applied == nil {
+		close(m.governed)
+		m.logger.Info("host is governed", "node", m.enrolment.Node, "cluster", m.enrolment.Cluster.Name, "peers", len(d.Peers), "policyRevision", d.Revision)
+	}
+	m.applied = &d
+}
+
+// awaitGoverned waits, for a bounded time, until the kernel holds everything.
+func (m *member) awaitGoverned(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-m.governed:
+	case <-time.After(governedWithin):
+	}
+}
+
+// claim is what this host says of itself.
+func (m *member) claim(addresses []netip.Addr) mesh.Claim {
+	return mesh.Claim{
+		Node: m.enrolment.Node, Addresses: addresses, Key: m.key.Public(),
+		Port: uint16(m.opts.Config.WireGuard.Port), Version: m.opts.Version,
+	}
+}

@@ -1,0 +1,77 @@
+package agent
+
+import (
+	"context"
+
+	"github.com/plexusmesh/plexus/datapath/device"
+	"github.com/plexusmesh/plexus/plan"
+	"github.com/plexusmesh/plexus/reconcile"
+)
+
+// step makes a reconcile.Resource of two functions. A nil prune removes nothing.
+type step struct {
+	name   string
+	ensure func(context.Context, plan.Desired) error
+	prune  func(context.Context, plan.Desired, bool) error
+}
+
+func (s step) Name() string { return s.name }
+
+func (s step) Ensure(ctx context.Context, d plan.Desired) error { return s.ensure(ctx, d) }
+
+func (s step) Prune(ctx context.Context, d plan.Desired, orphans bool) error {
+	if s.prune == nil {
+		return nil
+	}
+	return s.prune(ctx, d, orphans)
+}
+
+// steps are the effects on the kernel, in order. Programs are attached once
+// there are maps to judge by, and the tunnel carries packets once programs are
+// attached to it: whatever fails, no packet passes unjudged and none for a mesh
+// address leaves in plaintext.
+func (k *kernel) steps() []reconcile.Step[plan.Desired] {
+	judged := []string{"ipcache", "pinholes", "policy"}
+	governed := []string{"links", "tunnel"}
+	return []reconcile.Step[plan.Desired]{
+		{Resource: k.ipcache()},
+		{Resource: k.pinholes()},
+		{Resource: k.policy(), Needs: []string{"ipcache"}},
+		{Resource: step{name: "tunnel", ensure: k.ensureTunnel}},
+		{Resource: step{name: "links", ensure: k.ensureLinks, prune: k.pruneLinks}, Needs: judged},
+		// Up before it has a peer: only then does a port that is taken say so.
+		{Resource: step{name: "addresses", ensure: ensureAddresses}, Needs: governed},
+		{Resource: step{name: "peers", ensure: k.ensurePeers, prune: k.prunePeers}, Needs: governed},
+		{Resource: step{name: "routes", ensure: k.ensureRoutes, prune: k.pruneRoutes}, Needs: governed},
+	}
+}
+
+func (k *kernel) ensureLinks(_ context.Context, d plan.Desired) error {
+	return k.programs.EnsureLinks(d.Links)
+}
+
+// pruneLinks waits for no source: an interface that is no longer managed is
+// this host's own decision.
+func (k *kernel) pruneLinks(_ context.Context, d plan.Desired, _ bool) error {
+	return k.programs.PruneLinks(d.Links)
+}
+
+func (k *kernel) ensurePeers(ctx context.Context, d plan.Desired) error {
+	return k.wireguard.Ensure(ctx, k.wireguardConfig(d.Peers))
+}
+
+func (k *kernel) prunePeers(ctx context.Context, _ plan.Desired, orphans bool) error {
+	return k.wireguard.Prune(ctx, orphans)
+}
+
+func ensureAddresses(ctx context.Context, d plan.Desired) error {
+	return device.EnsureTunnel(ctx, d.Tunnel)
+}
+
+func (k *kernel) ensureRoutes(ctx context.Context, d plan.Desired) error {
+	return k.routes.Ensure(ctx, d.Routes)
+}
+
+func (k *kernel) pruneRoutes(ctx context.Context, _ plan.Desired, orphans bool) error {
+	return k.routes.Prune(ctx, orphans)
+}
