@@ -97,7 +97,7 @@ func (c *connection) explain(err error) error {
 	)
 	hint := ""
 	switch {
-	case errors.As(err, &record):
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		hint = "something else listens there"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		hint = "nothing listens there; is plexusd running on the server?"

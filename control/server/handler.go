@@ -98,7 +98,7 @@ func (h *handler) leave(w http.ResponseWriter, r *http.Request) {
 // holderOf returns the host whose certificate the client has shown. TLS has
 // verified that the mesh's CA signed it, for clients.
 func holderOf(r *http.Request) (node, serial string, err error) {
-	if len(r.TLS.VerifiedChains) == 0 {
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
 		return "", "", control.Errorf(control.CodeForbidden, "this needs the certificate of an enrolled host: join first")
 	}
 	leaf := r.TLS.VerifiedChains[0][0]

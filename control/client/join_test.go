@@ -1,0 +1,471 @@
+package client
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/plexusmesh/plexus/control"
+	"github.com/plexusmesh/plexus/control/ca"
+	"github.com/plexusmesh/plexus/control/registry"
+	"github.com/plexusmesh/plexus/control/server"
+	"github.com/plexusmesh/plexus/control/token"
+	"github.com/plexusmesh/plexus/kvstore"
+	"github.com/plexusmesh/plexus/kvstore/kvtest"
+	"github.com/plexusmesh/plexus/kvstore/schema"
+	"github.com/plexusmesh/plexus/mesh"
+)
+
+var (
+	vms      = mesh.Cluster{Name: "vms", ID: 7}
+	loopback = netip.MustParseAddr("127.0.0.1")
+)
+
+// plane is a whole server on loopback: etcd, registry and join API.
+type plane struct {
+	*registry.Service
+	t         *testing.T
+	etcd      *kvtest.Server
+	store     *kvstore.Client
+	authority *ca.Authority
+	address   string
+	cert, key string
+}
+
+func newPlane(t *testing.T) *plane {
+	t.Helper()
+	p := &plane{t: t, etcd: kvtest.StartAuth(t)}
+	p.store = p.etcd.Client(t)
+	var err error
+	p.authority, err = ca.New(vms.Name)
+	p.must(err)
+	p.Service, err = registry.New(registry.Options{Store: p.store, CA: p.authority, Logger: kvtest.Logger(t), Disconnect: p.etcd.Disconnect})
+	p.must(err)
+	p.certify(p.authority, loopback)
+	p.address = p.serve(p.Service)
+	config, err := schema.EncodeMeshConfig(schema.MeshConfig{
+		Cluster: vms, Pool4: control.DefaultPool4, Pool6: control.NewPool6(), Version: schema.Version,
+		Etcd: []string{p.etcd.Endpoint()}, Servers: []string{p.address},
+	})
+	p.must(err)
+	_, err = p.store.Commit(t.Context(), nil, []kvstore.Op{
+		kvstore.OpPut(schema.ConfigKey, config, 0), kvstore.OpPut(schema.EnrolmentKey, []byte("1"), 0),
+	})
+	p.must(err)
+	return p
+}
+
+func (p *plane) must(err error) {
+	p.t.Helper()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// certify makes the certificate that the next serve uses.
+func (p *plane) certify(authority *ca.Authority, addresses ...netip.Addr) {
+	p.t.Helper()
+	key, err := ca.NewKey()
+	p.must(err)
+	cert, err := authority.Server(&key.PublicKey, ca.ServerNames{Cluster: vms.Name, Node: "s1", Addresses: addresses})
+	p.must(err)
+	p.write(key, cert.PEM)
+}
+
+func (p *plane) write(key *ecdsa.PrivateKey, certPEM []byte) {
+	p.t.Helper()
+	keyPEM, err := ca.KeyPEM(key)
+	p.must(err)
+	dir := p.t.TempDir()
+	p.cert, p.key = filepath.Join(dir, "crt"), filepath.Join(dir, "key")
+	p.must(errors.Join(os.WriteFile(p.cert, certPEM, 0o600), os.WriteFile(p.key, keyPEM, 0o600),
+		os.WriteFile(filepath.Join(dir, "ca"), p.authority.CertPEM(), 0o600)))
+}
+
+// hosts is what the join API asks.
+type hosts interface {
+	Enrol(ctx context.Context, r control.JoinRequest, source netip.Addr) (control.JoinResponse, error)
+	Saw(ctx context.Context, node, serial string, address netip.Addr) error
+	RemoveNode(ctx context.Context, node string, r registry.Removal) error
+}
+
+// serve runs the join API until the test ends, and returns its address.
+func (p *plane) serve(h hosts) string { return p.serveAt("127.0.0.1:0", h) }
+
+func (p *plane) serveAt(address string, h hosts) string {
+	p.t.Helper()
+	l, err := server.Listen(address)
+	p.must(err)
+	s, err := server.New(l, server.Options{
+		Hosts: h, CertFile: p.cert, KeyFile: p.key, CAFile: filepath.Join(filepath.Dir(p.cert), "ca"), Logger: kvtest.Logger(p.t),
+	})
+	p.must(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	p.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			p.t.Errorf("server: %v", err)
+		}
+	})
+	return s.Address().String()
+}
+
+func (p *plane) token(o registry.TokenOptions) token.Token {
+	p.t.Helper()
+	text, _, err := p.CreateToken(p.t.Context(), o)
+	p.must(err)
+	tok, err := token.Parse(text)
+	p.must(err)
+	return tok
+}
+
+func (p *plane) content() map[string]string {
+	p.t.Helper()
+	out := make(map[string]string)
+	for _, prefix := range []string{"cilium/", "plexus/"} {
+		kvs, _, err := p.store.List(p.t.Context(), prefix)
+		p.must(err)
+		for _, kv := range kvs {
+			out[kv.Key] = string(kv.Value)
+		}
+	}
+	users, err := p.store.Users(p.t.Context())
+	p.must(err)
+	for _, u := range users {
+		out["user "+u] = ""
+	}
+	return out
+}
+
+func (p *plane) unchanged(before map[string]string) {
+	p.t.Helper()
+	if diff := cmp.Diff(before, p.content()); diff != "" {
+		p.t.Errorf("something is left behind on the server: %s", diff)
+	}
+}
+
+func request(tok token.Token, node string) Request {
+	r := Request{Token: tok, Node: node, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.11")}, Version: "1"}
+	copy(r.Key[:], node)
+	return r
+}
+
+func TestJoinShowLeave(t *testing.T) {
+	p := newPlane(t)
+	before := p.content()
+	e, err := Join(t.Context(), request(p.token(registry.TokenOptions{Labels: map[string]string{"app": "web"}}), "web-1"))
+	p.must(err)
+	if e.Node != "web-1" || e.Cluster != vms || e.Server || e.Namespace != "default" || len(e.Pools) != 2 || !e.Pools[0].Contains(e.Mesh4) || !e.Pools[1].Contains(e.Mesh6) {
+		t.Errorf("enrolled as %+v", e)
+	}
+	if v, _ := e.Labels.Get("k8s", "app"); v != "web" {
+		t.Errorf("labels %v", e.Labels)
+	}
+	dir := t.TempDir()
+	p.must(Save(dir, e))
+	loaded, err := Load(dir)
+	p.must(err)
+	if diff := cmp.Diff(e, loaded, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		t.Errorf("saved and loaded: %s", diff)
+	}
+
+	seen, err := ReportAddresses(t.Context(), loaded, []netip.Addr{netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("::1")})
+	if len(seen) != 1 || err == nil || !strings.Contains(err.Error(), "show address ::1: no server has an address of its family") {
+		t.Errorf("seen at %v, %v", seen, err)
+	}
+	nodes, err := p.Nodes(t.Context())
+	p.must(err)
+	if want := netip.MustParseAddr("127.0.0.2"); nodes[0].Host.LastSeen != want || nodes[0].Host.Seen[1] != loopback {
+		t.Errorf("the server has seen it at %v", nodes[0].Host.Seen)
+	}
+
+	p.must(Leave(t.Context(), loaded))
+	after := p.content()
+	for key := range after {
+		if _, was := before[key]; !was && !strings.HasPrefix(key, schema.RevokedPrefix) && !strings.HasPrefix(key, schema.TokensPrefix) {
+			t.Errorf("left behind: %s", key)
+		}
+	}
+	if err := Leave(t.Context(), loaded); !errors.Is(err, &control.Error{Code: control.CodeNotFound}) {
+		t.Errorf("leaving again: %v", err)
+	}
+	if _, err := ReportAddresses(t.Context(), loaded, []netip.Addr{loopback}); !errors.Is(err, &control.Error{Code: control.CodeForbidden}) {
+		t.Errorf("showing after leaving: %v", err)
+	}
+	p.must(Remove(dir))
+	if _, err := Load(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("load after removal: %v", err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Errorf("files left: %v", left)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	p := newPlane(t)
+	ctx := t.Context()
+	usedUp, revoked := p.token(registry.TokenOptions{}), p.token(registry.TokenOptions{})
+	_, err := Join(ctx, request(usedUp, "taken"))
+	p.must(err)
+	p.must(p.RevokeToken(ctx, revoked.ID()))
+	expired := p.token(registry.TokenOptions{TTL: time.Second})
+	good := p.token(registry.TokenOptions{Uses: 5})
+
+	strange, err := ca.New("other")
+	p.must(err)
+	foreign := good
+	foreign.CAHash = strange.Hash()
+	unknown, err := token.New(good.Servers, good.CAHash)
+	p.must(err)
+	other := good
+	other.Servers = []string{strings.Replace(p.address, "127.0.0.1", "127.0.0.3", 1), closedPort(t)}
+	ahead, behind, little := request(good, "n"), request(good, "n"), request(good, "fine")
+	ahead.now = func() time.Time { return time.Now().Add(time.Hour) }
+	behind.now = func() time.Time { return time.Now().Add(-time.Hour) }
+	little.now = func() time.Time { return time.Now().Add(-4 * time.Minute) }
+	wait(t, func() bool {
+		list, err := p.Tokens(ctx)
+		p.must(err)
+		for _, l := range list {
+			if l.ID == expired.ID() {
+				return l.State == registry.TokenExpired
+			}
+		}
+		return false
+	})
+	before := p.content()
+	for name, tt := range map[string]struct {
+		r    Request
+		says []string
+	}{
+		"expired":             {request(expired, "n"), []string{"has expired at", "plexus token create"}},
+		"used up":             {request(usedUp, "n"), []string{"is used up: it was good for 1 host"}},
+		"revoked":             {request(revoked, "n"), []string{"was revoked at"}},
+		"unknown":             {request(unknown, "n"), []string{"not known to this mesh"}},
+		"of another mesh":     {request(foreign, "n"), []string{"the server at " + p.address + " is not of this token's mesh"}},
+		"name in use":         {request(good, "taken"), []string{"node name taken is in use", "--node-name"}},
+		"bad name":            {request(good, "a/b"), []string{`node name "a/b" is malformed`}},
+		"clock an hour ahead": {ahead, []string{"the clock of this host is 1h0m0s ahead of that of server " + p.address, "set the clock"}},
+		"clock an hour slow":  {behind, []string{"the clock of this host is 1h0m0s behind that of server"}},
+		"every server fails":  {request(other, "n"), []string{"127.0.0.3", "nothing listens there", other.Servers[1]}},
+	} {
+		_, err := Join(ctx, tt.r)
+		for _, says := range tt.says {
+			if err == nil || !strings.Contains(err.Error(), says) {
+				t.Errorf("%s: %v, want %q", name, err, says)
+			}
+		}
+		if err != nil && strings.Contains(err.Error(), tt.r.Token.Secret()) {
+			t.Errorf("%s: the error holds the secret", name)
+		}
+	}
+	p.unchanged(before)
+	if _, err := Join(ctx, little); err != nil {
+		t.Errorf("a clock four minutes slow: %v", err)
+	}
+}
+
+func wait(t *testing.T, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !done(); {
+		if time.Now().After(deadline) {
+			t.Fatal("waited in vain")
+		}
+		time.Sleep(20 * time.Millisecond) // polling with a deadline
+	}
+}
+
+func closedPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// A server with the right CA but at another address, or with a certificate that
+// is no server's, is not talked to.
+func TestServerMustBeWhereItSays(t *testing.T) {
+	p := newPlane(t)
+	tok := p.token(registry.TokenOptions{})
+	spy := &recorder{}
+	elsewhere := p.serveAt("127.0.0.4:0", spy)
+	key, err := ca.NewKey()
+	p.must(err)
+	csr, err := ca.NewRequest(key)
+	p.must(err)
+	hostCert, err := p.authority.Host(csr, "s1")
+	p.must(err)
+	p.write(key, hostCert.PEM)
+	for _, address := range []string{elsewhere, p.serve(spy)} {
+		tok.Servers = []string{address}
+		if _, err := Join(t.Context(), request(tok, "n")); err == nil || !strings.Contains(err.Error(), "verify certificate of server 127.0.0.") {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	if spy.called {
+		t.Error("the secret was sent")
+	}
+}
+
+// recorder remembers whether it was asked to enrol.
+type recorder struct {
+	hosts
+	called bool
+}
+
+func (r *recorder) Enrol(context.Context, control.JoinRequest, netip.Addr) (control.JoinResponse, error) {
+	r.called = true
+	return control.JoinResponse{}, errors.New("planted")
+}
+
+// A server that falls silent after enrolling costs no second use of the token.
+func TestNextServerAfterALostAnswer(t *testing.T) {
+	p := newPlane(t)
+	tok := p.token(registry.TokenOptions{})
+	tok.Servers = []string{p.serve(silent{p.Service}), p.address}
+	e, err := Join(t.Context(), request(tok, "n"))
+	p.must(err)
+	nodes, err := p.Nodes(t.Context())
+	if err != nil || len(nodes) != 1 || nodes[0].Host.Mesh4 != e.Mesh4 {
+		t.Errorf("%+v, %v", nodes, err)
+	}
+	if _, err := ReportAddresses(t.Context(), e, []netip.Addr{loopback}); err != nil {
+		t.Errorf("the second certificate does not count: %v", err)
+	}
+}
+
+// silent enrols, and then fails as a server does that loses its connection.
+type silent struct{ hosts }
+
+func (s silent) Enrol(ctx context.Context, r control.JoinRequest, source netip.Addr) (control.JoinResponse, error) {
+	if _, err := s.hosts.Enrol(ctx, r, source); err != nil {
+		return control.JoinResponse{}, err
+	}
+	return control.JoinResponse{}, context.DeadlineExceeded
+}
+
+func TestConcurrentJoinsUseATokenExactly(t *testing.T) {
+	const uses, tries = 4, 10
+	p := newPlane(t)
+	tok := p.token(registry.TokenOptions{Uses: uses})
+	var wg sync.WaitGroup
+	errs := make([]error, tries)
+	for i := range tries {
+		wg.Go(func() { _, errs[i] = Join(t.Context(), request(tok, fmt.Sprintf("h%d", i))) })
+	}
+	wg.Wait()
+	joined := 0
+	for _, err := range errs {
+		switch {
+		case err == nil:
+			joined++
+		case !errors.Is(err, &control.Error{Code: control.CodeTokenUsedUp}):
+			t.Error(err)
+		}
+	}
+	users, err := p.store.Users(t.Context())
+	p.must(err)
+	if joined != uses || len(users) != uses+2 { // and root, and the server
+		t.Errorf("%d joined, users %v", joined, users)
+	}
+}
+
+func TestHostCertificateSpeaksForItsHostAlone(t *testing.T) {
+	p := newPlane(t)
+	tok := p.token(registry.TokenOptions{Uses: 2})
+	a, err := Join(t.Context(), request(tok, "a"))
+	p.must(err)
+	_, err = Join(t.Context(), request(tok, "b"))
+	p.must(err)
+	cfg, err := TLS(a)
+	p.must(err)
+	before := p.content()
+	conn := newConnection(p.address, cfg)
+	defer conn.close()
+	for _, path := range []string{control.PathLeave, control.PathSeen} {
+		err := conn.post(t.Context(), path, map[string]string{"node": "b"}, &struct{}{})
+		if !errors.Is(err, &control.Error{Code: control.CodeInvalid}) {
+			t.Errorf("%s for another: %v", path, err)
+		}
+	}
+	cfg = cfg.Clone()
+	cfg.Certificates = nil
+	bare := newConnection(p.address, cfg)
+	defer bare.close()
+	for _, path := range []string{control.PathLeave, control.PathSeen} {
+		if err := bare.post(t.Context(), path, struct{}{}, &struct{}{}); !errors.Is(err, &control.Error{Code: control.CodeForbidden}) {
+			t.Errorf("%s without a certificate: %v", path, err)
+		}
+	}
+	p.unchanged(before)
+}
+
+func TestNotAPlexusServer(t *testing.T) {
+	plain, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.NotFoundHandler(), ErrorLog: slog.NewLogLogger(slog.NewTextHandler(io.Discard, nil), 0)}
+	go func() { _ = srv.Serve(plain) }() // ends with Close
+	t.Cleanup(func() { srv.Close() })
+	tok, err := token.New([]string{plain.Addr().String()}, [32]byte{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Join(t.Context(), request(tok, "n")); err == nil || !strings.Contains(err.Error(), "something else listens there") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestDamagedStateIsNamed(t *testing.T) {
+	p := newPlane(t)
+	tok := p.token(registry.TokenOptions{Uses: 2})
+	e, err := Join(t.Context(), request(tok, "a"))
+	p.must(err)
+	other, err := Join(t.Context(), request(tok, "b"))
+	p.must(err)
+	for name, damage := range map[string]func(dir string) error{
+		"no key":        func(dir string) error { return os.Remove(filepath.Join(dir, keyFile)) },
+		"another's key": func(dir string) error { return os.WriteFile(filepath.Join(dir, keyFile), other.KeyPEM, 0o600) },
+		"another's certificate": func(dir string) error {
+			return errors.Join(os.WriteFile(filepath.Join(dir, keyFile), other.KeyPEM, 0o600), os.WriteFile(filepath.Join(dir, certFile), other.CertificatePEM, 0o600))
+		},
+		"half a file": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, enrolmentFile), []byte(`{"node":`), 0o600)
+		},
+	} {
+		dir := t.TempDir()
+		p.must(Save(dir, e))
+		p.must(damage(dir))
+		if _, err := Load(dir); err == nil || errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	info, err := func() (os.FileInfo, error) {
+		dir := t.TempDir()
+		p.must(Save(dir, e))
+		return os.Stat(filepath.Join(dir, keyFile))
+	}()
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("key file: %v, %v", info, err)
+	}
+}
