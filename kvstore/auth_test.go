@@ -78,7 +78,7 @@ func TestHostMayNotListOrWatchSecrets(t *testing.T) {
 	for _, prefix := range []string{schema.TokensPrefix, schema.HostsPrefix, schema.AuditPrefix, schema.ClaimsPrefix, "plexus/", "plexus/v1/", "/"} {
 		_, _, err := host.List(t.Context(), prefix)
 		wantRefused(t, "list "+prefix, err)
-		for ev := range host.ListAndWatch(t.Context(), prefix) {
+		for ev := range host.ListAndWatch(soon(t), prefix) {
 			if ev.Type != kvstore.Lost {
 				t.Errorf("watch %s: got %v, want to be refused", prefix, ev.Type)
 			}

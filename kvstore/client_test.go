@@ -49,6 +49,13 @@ func TestGetPutDelete(t *testing.T) {
 	}
 }
 
+// soon returns a context that ends a watch which sees nothing.
+func soon(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // TestListPages lists around page borders, while others write.
 func TestListPages(t *testing.T) {
 	s := kvtest.Start(t)
@@ -216,10 +223,11 @@ func TestWatchAfterCompaction(t *testing.T) {
 	mustPut(t, w, "p/a", "1")
 	var got []string
 	compacted := false
-	for ev := range c.ListAndWatch(t.Context(), "p/") {
+	for ev := range c.ListAndWatch(soon(t), "p/") {
 		got = append(got, ev.Type.String()+" "+ev.KV.Key+string(ev.KV.Value))
 		switch {
 		case ev.Type == kvstore.Listed && !compacted: // the watch starts after this
+			mustPut(t, w, "p/a", "2")
 			mustPut(t, w, "p/a", "2")
 			s.Compact(t)
 			mustPut(t, w, "p/a", "3")
@@ -241,7 +249,7 @@ func TestWatchSeesEveryChange(t *testing.T) {
 	s := kvtest.Start(t)
 	c, w := s.Client(t), s.Client(t)
 	var got []string
-	for ev := range c.ListAndWatch(t.Context(), "p/") {
+	for ev := range c.ListAndWatch(soon(t), "p/") {
 		got = append(got, ev.Type.String()+" "+ev.KV.Key+string(ev.KV.Value))
 		if ev.Type == kvstore.Listed {
 			mustPut(t, w, "p/a", "1")

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -33,6 +34,7 @@ type Server struct {
 	etcd    *embed.Etcd
 	streams *streams
 	lock    *os.File
+	closing sync.Once
 }
 
 // Open starts etcd and returns once it serves. Its errors say in words what
@@ -113,9 +115,11 @@ func (s *Server) Run(ctx context.Context) error {
 // Close stops the server and frees its ports and directory. A second call does
 // nothing.
 func (s *Server) Close() {
-	s.streams.closeAll()
-	s.etcd.Close()
-	_ = s.lock.Close() // a second close is no news
+	s.closing.Do(func() {
+		s.streams.closeAll()
+		s.etcd.Close()
+		_ = s.lock.Close() // frees the directory; nothing was written to it
+	})
 }
 
 // Endpoint is the URL at which a client on this host reaches the server.
