@@ -10,16 +10,24 @@ import (
 )
 
 func newBPF(a *app) *cobra.Command {
-	return group("bpf", "Show what the kernel holds",
-		"  plexus bpf policy list\n  plexus bpf ct list -o json",
-		group("ipcache", "Show which identity the kernel knows an address by", "  plexus bpf ipcache list",
-			newMapList(a, ipcacheList)),
-		group("policy", "Show the verdicts that the kernel gives", "  plexus bpf policy list",
-			newMapList(a, policyMapList)),
-		group("ct", "Show the connections that the kernel tracks", "  plexus bpf ct list",
-			newMapList(a, flowList)),
-		group("metrics", "Show the datapath's packet counters", "  plexus bpf metrics list",
-			newMapList(a, counterList)))
+	return group(&cobra.Command{
+		Use:   "bpf",
+		Short: "Show what the kernel holds",
+		Long: `These commands read the maps that the datapath works from, through the daemon. What
+they show is in force, whatever anything else says.`,
+		Example: "  plexus bpf policy list\n  plexus bpf ct list -o json",
+	},
+		newMap("ipcache", "Which identity the kernel knows an address by", newMapList(a, ipcacheList)),
+		newMap("policy", "The verdicts that the kernel gives", newMapList(a, policyMapList)),
+		newMap("ct", "The connections that the kernel tracks", newMapList(a, flowList)),
+		newMap("metrics", "The datapath's packet counters", newMapList(a, counterList)))
+}
+
+// newMap holds the command that lists a map, for others to come beside it.
+func newMap(name, short string, list *cobra.Command) *cobra.Command {
+	return group(&cobra.Command{
+		Use: name, Short: short, Long: short + ": see plexus bpf " + name + " list.", Example: list.Example,
+	}, list)
 }
 
 // mapList describes the command that lists one kind of kernel entry.
@@ -51,8 +59,9 @@ func newMapList[T any](a *app, m mapList[T]) *cobra.Command {
 var ipcacheList = mapList[api.IPCacheEntry]{
 	name:  "ipcache",
 	short: "List addresses with their identities",
-	long:  "list shows every prefix that the kernel knows; the longest one that covers an address gives its identity.",
-	list:  (*api.Client).IPCache,
+	long: `list shows every prefix that the kernel knows. The longest one that covers an address
+gives its identity.`,
+	list: (*api.Client).IPCache,
 	columns: []column[api.IPCacheEntry]{
 		{head: "PREFIX", cell: func(e api.IPCacheEntry) string { return e.Prefix.String() }},
 		{head: "IDENTITY", cell: func(e api.IPCacheEntry) string { return fmt.Sprint(e.Identity) }},
@@ -89,8 +98,9 @@ func anyIdentity(id uint32) string {
 var flowList = mapList[api.FlowEntry]{
 	name:  "ct",
 	short: "List tracked connections",
-	long:  "list shows the connection-tracking map: each flow with the rule and the policy revision that judged it.",
-	list:  (*api.Client).Flows,
+	long: `list shows the connection-tracking map: each flow with the rule and the policy
+revision that judged it. Those that are over stay until they are swept.`,
+	list: (*api.Client).Flows,
 	columns: []column[api.FlowEntry]{
 		{head: "DIRECTION", cell: func(e api.FlowEntry) string { return e.Direction }},
 		{head: "PROTOCOL", cell: func(e api.FlowEntry) string { return e.Protocol }},

@@ -10,8 +10,13 @@ import (
 )
 
 func newIdentity(a *app) *cobra.Command {
-	return group("identity", "List and show identities: numbered sets of labels",
-		"  plexus identity list\n  plexus identity get 459008",
+	return group(&cobra.Command{
+		Use:   "identity",
+		Short: "List and show identities",
+		Long: `An identity is a numbered set of labels. Policy selects labels; the kernel judges by
+the number. The upper bits of a number are the id of its cluster.`,
+		Example: "  plexus identity list\n  plexus identity get 459008",
+	},
 		newIdentityList(a), newIdentityGet(a))
 }
 

@@ -10,8 +10,12 @@ import (
 )
 
 func newNode(a *app) *cobra.Command {
-	return group("node", "List, show and remove hosts of the mesh",
-		"  plexus node list\n  plexus node get alpha",
+	return group(&cobra.Command{
+		Use:     "node",
+		Short:   "List, show and remove hosts of the mesh",
+		Long:    "A node is a host of the mesh, named by the name that it joined with.",
+		Example: "  plexus node list\n  plexus node get alpha",
+	},
 		newNodeList(a), newNodeGet(a), newNodeRemove(a))
 }
 

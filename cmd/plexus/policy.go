@@ -11,8 +11,13 @@ import (
 )
 
 func newPolicy(a *app) *cobra.Command {
-	return group("policy", "Change, list and check the mesh's policy",
-		"  plexus policy apply -f web.yaml\n  plexus policy list",
+	return group(&cobra.Command{
+		Use:   "policy",
+		Short: "Change, list and check the mesh's policy",
+		Long: `Policy belongs to the mesh: every host enforces those policies that select it. A
+policy is named by its name, and a namespaced one by NAMESPACE/NAME.`,
+		Example: "  plexus policy apply -f web.yaml\n  plexus policy list",
+	},
 		newPolicyApply(a), newPolicyList(a), newPolicyGet(a), newPolicyDelete(a), newPolicyValidate(), newPolicyFailsafe(a))
 }
 

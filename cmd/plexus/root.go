@@ -59,19 +59,14 @@ func markRunning(a *app, cmd *cobra.Command) {
 	}
 }
 
-// group is a command that only holds others.
-func group(use, short, example string, subs ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     use,
-		Short:   short,
-		Example: example,
-		Args:    cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usagef("unknown command %q of %s", args[0], cmd.CommandPath())
-			}
-			return cmd.Help()
-		},
+// group makes cmd a command that only holds others.
+func group(cmd *cobra.Command, subs ...*cobra.Command) *cobra.Command {
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usagef("unknown command %q of %s", args[0], cmd.CommandPath())
+		}
+		return cmd.Help()
 	}
 	cmd.AddCommand(subs...)
 	return cmd

@@ -11,8 +11,13 @@ import (
 )
 
 func newToken(a *app) *cobra.Command {
-	return group("token", "Make, list and revoke join tokens",
-		"  plexus token create --uses 3\n  plexus token list",
+	return group(&cobra.Command{
+		Use:   "token",
+		Short: "Make, list and revoke join tokens",
+		Long: `A token lets hosts join, and nothing else: it is exchanged for a certificate. It has
+a lifetime and a number of uses, and the labels that its hosts get come from it.`,
+		Example: "  plexus token create --uses 3\n  plexus token list",
+	},
 		newTokenCreate(a), newTokenList(a), newTokenRevoke(a))
 }
 
