@@ -2,8 +2,12 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"slices"
 
+	"github.com/plexusmesh/plexus/datapath"
 	"github.com/plexusmesh/plexus/datapath/device"
+	"github.com/plexusmesh/plexus/datapath/socket"
 	"github.com/plexusmesh/plexus/plan"
 	"github.com/plexusmesh/plexus/reconcile"
 )
@@ -46,8 +50,29 @@ func (k *kernel) steps() []reconcile.Step[plan.Desired] {
 	}
 }
 
+// ensureLinks makes connections known that were open before the programs could
+// see them, so that judging begins without cutting any that policy allows.
 func (k *kernel) ensureLinks(_ context.Context, d plan.Desired) error {
+	attached, err := k.programs.ListLinks()
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(d.Links, func(l datapath.Link) bool { return !slices.Contains(attached, l) }) {
+		if err := k.seed(d); err != nil {
+			k.logger.Warn("connections opened earlier not all known: some may be judged in the wrong direction", "error", err)
+		}
+	}
 	return k.programs.EnsureLinks(d.Links)
+}
+
+// seed puts the connections of this host's sockets into connection tracking.
+func (k *kernel) seed(d plan.Desired) error {
+	open, err := socket.List()
+	for i := range open {
+		remote := open[i].Remote.Addr()
+		open[i].Tunnel = slices.ContainsFunc(d.Routes, func(r datapath.Route) bool { return r.Prefix.Contains(remote) })
+	}
+	return errors.Join(err, k.maps.Flows.Seed(open))
 }
 
 // pruneLinks waits for no source: an interface that is no longer managed is
