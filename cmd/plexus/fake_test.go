@@ -61,7 +61,7 @@ var (
 		Name: "alpha", Cluster: "demo", MeshIPv4: mesh4, MeshIPv6: mesh6, Addresses: []netip.Addr{nodeAddr},
 		Identity: 459008, Labels: alphaTags, Server: true,
 	}
-	newToken1 = api.TokenCreated{Token: "plexus1-secret", ID: "4f7a2c", Expires: noon.Add(time.Hour)}
+	newToken1 = api.TokenCreated{Token: "plexus1-secret", ID: "4f7a2c0011223344", Expires: noon.Add(time.Hour)}
 )
 
 func (d fakeDaemon) Status(context.Context) (api.Status, error) {
@@ -116,7 +116,7 @@ func (d fakeDaemon) Identities(context.Context) ([]api.Identity, error) {
 }
 
 func (d fakeDaemon) Tokens(context.Context) ([]api.Token, error) {
-	return []api.Token{{ID: "4f7a2c", State: "valid", Created: noon, Expires: noon.Add(time.Hour), UsesLeft: 1,
+	return []api.Token{{ID: "4f7a2c0011223344", State: "valid", Created: noon, Expires: noon.Add(time.Hour), UsesLeft: 1,
 		Labels: map[string]string{"tier": "front", "app": "web"}, Namespace: "default", Description: "yes"}}, d.fail()
 }
 

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/plexusmesh/plexus/agent/api"
+	"github.com/plexusmesh/plexus/control/token"
 )
 
 // maxTokenFile bounds a token file; a token has far fewer bytes.
@@ -27,7 +29,7 @@ Arguments can be seen by every user of this host while the command runs, and
 stay in the history of the shell: prefer --token-file, or "-" for standard input.`,
 		Example: `  plexus join --token-file /run/plexus-token
   ssh alpha plexus token create | plexus join --token-file - --node-name beta
-  plexus join plexus1-EXAMPLE --advertise 192.0.2.2`,
+  plexus join plx1.EXAMPLE --advertise 192.0.2.2`,
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
 			case len(args) > 1:
@@ -44,7 +46,7 @@ stay in the history of the shell: prefer --token-file, or "-" for standard input
 	cmd.Flags().StringVar(&file, "token-file", "", "`file` that holds the token, - for standard input")
 	p := newPrinter(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		token, err := readToken(cmd.InOrStdin(), args, file)
+		tok, err := readToken(cmd.InOrStdin(), args, file)
 		if err != nil {
 			return err
 		}
@@ -53,7 +55,7 @@ stay in the history of the shell: prefer --token-file, or "-" for standard input
 			return err
 		}
 		progress(cmd.ErrOrStderr(), "joining as %s ...", name)
-		joined, err := a.client().Join(cmd.Context(), api.JoinRequest{Token: token, NodeName: name, Advertise: advertise})
+		joined, err := a.client().Join(cmd.Context(), api.JoinRequest{Token: tok, NodeName: name, Advertise: advertise})
 		if err != nil {
 			return err
 		}
@@ -63,7 +65,7 @@ stay in the history of the shell: prefer --token-file, or "-" for standard input
 }
 
 // readToken returns the token from the argument or the file, without the white
-// space around it. Its text stands in no error.
+// space around it, and refuses a damaged one. Its text stands in no error.
 func readToken(stdin io.Reader, args []string, file string) (string, error) {
 	var raw string
 	if len(args) == 1 {
@@ -75,11 +77,12 @@ func readToken(stdin io.Reader, args []string, file string) (string, error) {
 		}
 		raw = string(data)
 	}
-	switch words := strings.Fields(raw); len(words) {
-	case 0:
+	raw = strings.TrimSpace(raw)
+	if raw == "" {
 		return "", usagef("the token is empty: make one with plexus token create on a server")
-	case 1:
-		return words[0], nil
 	}
-	return "", usagef("the token has white space inside: give exactly what plexus token create printed")
+	if _, err := token.Parse(raw); err != nil {
+		return "", fmt.Errorf("read token: %w", err)
+	}
+	return raw, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/plexusmesh/plexus/agent/api"
+	"github.com/plexusmesh/plexus/control/token"
 )
 
 func TestMain(m *testing.M) {
@@ -72,6 +73,11 @@ func startDaemon(env *testscript.Env) error {
 	})
 	env.Setenv("PLEXUS_SOCKET", socket)
 	env.Setenv("TZ", "UTC")
+	tok, err := token.New([]string{"192.0.2.1:7443"}, [32]byte{1})
+	if err != nil {
+		return err
+	}
+	env.Setenv("TOKEN", tok.Format())
 	select {
 	case <-s.Ready():
 		return nil

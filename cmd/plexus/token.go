@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/plexusmesh/plexus/agent/api"
+	"github.com/plexusmesh/plexus/control/token"
 )
 
 func newToken(a *app) *cobra.Command {
@@ -40,7 +41,7 @@ mesh keeps a hash of it. Hosts that join with it get its labels and namespace.`,
 	f := cmd.Flags()
 	f.DurationVar(&r.TTL, "ttl", time.Hour, "how long hosts may join with it")
 	f.IntVar(&r.Uses, "uses", 1, "how many hosts may join with it")
-	f.BoolVar(&r.Ephemeral, "ephemeral", false, "forget hosts that joined with it once they have been gone for a while")
+	f.BoolVar(&r.Ephemeral, "ephemeral", false, "record that hosts which join with it are short-lived")
 	f.BoolVar(&r.Server, "server", false, "hosts become servers of the control plane")
 	f.StringVar(&r.Description, "description", "", "what it is for")
 	p := newPrinter(cmd)
@@ -98,13 +99,21 @@ func newTokenList(a *app) *cobra.Command {
 	return cmd
 }
 
+// tokenArg wants the id of one token.
+func tokenArg(cmd *cobra.Command, args []string) error {
+	if err := oneArg("the id of a token")(cmd, args); err != nil {
+		return err
+	}
+	return asUsage(token.ValidateID(args[0]))
+}
+
 func newTokenRevoke(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:               "revoke ID",
 		Short:             "Make a join token worthless",
 		Long:              "revoke takes the id that token list shows. Hosts that have joined with the token stay.",
-		Example:           "  plexus token revoke 4f7a2c",
-		Args:              oneArg("the id of a token"),
+		Example:           "  plexus token revoke 4f7a2c0011223344",
+		Args:              tokenArg,
 		ValidArgsFunction: namesOf(a, mapped((*api.Client).Tokens, func(t api.Token) string { return t.ID })),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.client().RevokeToken(cmd.Context(), args[0]); err != nil {
