@@ -7,6 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // lockDir takes the data directory for this process. etcd itself would wait
@@ -23,24 +27,41 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// probeDB looks whether an etcd that knows nothing of our lock has the data.
+// probeTimeout is how long the probe waits for another process to let go.
+const probeTimeout = 100 * time.Millisecond
+
+// probeDB looks whether an etcd that knows nothing of our lock has the data,
+// and whether the data is whole enough to be opened: etcd itself would end the
+// process over it, from a goroutine of its own.
 func probeDB(dir string) error {
-	db, err := os.OpenFile(filepath.Join(dir, "member", "snap", "db"), os.O_RDWR, 0)
-	if errors.Is(err, os.ErrNotExist) {
+	path := filepath.Join(dir, "member", "snap", "db")
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("open etcd data: %w", err)
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: probeTimeout})
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return inUse(path)
+	case err != nil:
+		return damage(dir, err)
 	}
-	defer db.Close() // and with it the lock
-	return tryLock(db)
+	return db.Close()
+}
+
+// damage words what to do about data that etcd cannot read.
+func damage(dir string, err error) error {
+	return fmt.Errorf("start etcd in %s: %w: %w; restore a backup, or move the directory away and join this server again", dir, ErrDamaged, err)
+}
+
+func inUse(path string) error {
+	return fmt.Errorf("start etcd: %w: another process has %s locked; stop the etcd or plexusd that uses it", ErrDirInUse, path)
 }
 
 func tryLock(f *os.File) error {
 	err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	switch {
 	case errors.Is(err, syscall.EWOULDBLOCK):
-		return fmt.Errorf("start etcd: %w: another process has %s locked; stop the etcd or plexusd that uses it", ErrDirInUse, f.Name())
+		return inUse(f.Name())
 	case err != nil:
 		return fmt.Errorf("lock %s: %w", f.Name(), err)
 	}

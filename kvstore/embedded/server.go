@@ -144,7 +144,7 @@ func (s *Server) explain(err error) error {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return s.explainPort(err)
 	case errors.Is(err, ErrDamaged), errors.As(err, &fatal), damaged(err):
-		return fmt.Errorf("start etcd in %s: %w: %w; restore a backup, or move the directory away and join this server again", s.opts.Dir, ErrDamaged, err)
+		return damage(s.opts.Dir, err)
 	}
 	return fmt.Errorf("start etcd in %s: %w", s.opts.Dir, err)
 }

@@ -56,6 +56,10 @@ func (raise) OnWrite(e *zapcore.CheckedEntry, fields []zapcore.Field) {
 	panic(Fatal{text})
 }
 
+// listenerClosed is what an etcd server calls an error whenever it is stopped.
+// Where it is one, the server also returns it.
+const listenerClosed = "setting up serving from embedded etcd failed."
+
 // core implements zapcore.Core over a slog handler.
 type core struct {
 	handler slog.Handler
@@ -82,7 +86,14 @@ func (c *core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Checked
 
 // Write implements zapcore.Core.
 func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	r := slog.NewRecord(e.Time, c.level(e.Level), e.Message, 0)
+	level := c.level(e.Level)
+	if e.Message == listenerClosed {
+		level = slog.LevelDebug
+	}
+	if !c.handler.Enabled(context.Background(), level) {
+		return nil
+	}
+	r := slog.NewRecord(e.Time, level, e.Message, 0)
 	r.AddAttrs(attrs(fields)...)
 	return c.handler.Handle(context.Background(), r)
 }
