@@ -35,11 +35,12 @@ type State struct {
 	Uplinks   []Uplink     // by name
 	Addresses []netip.Addr // node addresses, preferred first
 	MTU       int          // the smallest of the uplinks with a default route, or else of all; 0 without any
+	Tunnel    bool         // whether our own device is there and up, so that its loss is news
 }
 
 // Equal reports whether both say the same.
 func (s State) Equal(o State) bool {
-	return s.MTU == o.MTU && slices.Equal(s.Addresses, o.Addresses) &&
+	return s.MTU == o.MTU && s.Tunnel == o.Tunnel && slices.Equal(s.Addresses, o.Addresses) &&
 		slices.EqualFunc(s.Uplinks, o.Uplinks, func(a, b Uplink) bool {
 			return a.Name == b.Name && a.Index == b.Index && a.MTU == b.MTU && a.Default == b.Default && slices.Equal(a.Addresses, b.Addresses)
 		})
@@ -60,6 +61,7 @@ func classify(f facts, o Options) State {
 	var s State
 	for _, link := range f.links {
 		a := link.Attrs()
+		s.Tunnel = s.Tunnel || a.Name == o.Tunnel && a.Flags&net.FlagUp != 0
 		usable := usableAddresses(f.addresses[a.Index], o.Exclude)
 		if isUplink(link, f, o, usable) {
 			s.Uplinks = append(s.Uplinks, Uplink{Name: a.Name, Index: a.Index, MTU: a.MTU, Addresses: usable, Default: f.defaults[a.Index]})

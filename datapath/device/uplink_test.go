@@ -147,3 +147,17 @@ func TestDefaultRoutes(t *testing.T) {
 		t.Errorf("links (-want +got):\n%s", diff)
 	}
 }
+
+// The agent makes the tunnel anew when it hears that it is gone.
+func TestTheTunnelIsNewsButNoUplink(t *testing.T) {
+	o := Options{Tunnel: "plexus0"}
+	uplink := link{name: "eth0", kind: "device", mtu: 1500, addrs: "192.0.2.1/24", byDefault: true}
+	with := classify(gathered(t, uplink, link{name: "plexus0", kind: "tuntap", mtu: 1420, addrs: "10.210.0.1/32"}), o)
+	without := classify(gathered(t, uplink), o)
+	if !with.Tunnel || without.Tunnel || with.Equal(without) {
+		t.Errorf("with the tunnel %+v, without %+v: they must differ", with, without)
+	}
+	if len(with.Uplinks) != 1 {
+		t.Errorf("uplinks %+v, want eth0 alone", with.Uplinks)
+	}
+}
