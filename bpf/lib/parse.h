@@ -77,6 +77,8 @@ static __always_inline int parse_extensions(struct __sk_buff *skb, struct packet
 	int i;
 
 	for (i = 0; i <= MAX_EXTENSION_HEADERS; i++) {
+		if (!p->quoted && p->l4 > p->l3 + p->length)
+			return DROP_TRUNCATED;
 		switch (p->protocol) {
 		case IPPROTO_FRAGMENT:
 			if (bpf_skb_load_bytes(skb, p->l4, &frag, sizeof(frag)))

@@ -23,13 +23,15 @@ func (h *host) flow() datapath.Flow {
 	return flows[0]
 }
 
-// forget removes every entry of the flow table.
+// forget removes every known flow and fragment.
 func (h *host) forget() {
 	h.t.Helper()
-	var key bpfobj.PlexusCtKey
-	for h.objs.PlexusCtV1.NextKey(nil, &key) == nil {
-		if err := h.objs.PlexusCtV1.Delete(&key); err != nil {
-			h.t.Fatal(err)
+	for _, m := range []*ebpf.Map{h.objs.PlexusCtV1, h.objs.PlexusFragV1} {
+		var key bpfobj.PlexusCtKey // as long as a fragment's
+		for m.NextKey(nil, &key) == nil {
+			if err := m.Delete(&key); err != nil {
+				h.t.Fatal(err)
+			}
 		}
 	}
 }

@@ -103,23 +103,32 @@ func (d *Datapath) Close() error {
 	return errors.Join(append(errs, d.objs.Close())...)
 }
 
-// makeRoot makes the directories for pins.
+// makeRoot makes the directories for pins, or nothing where they could hold none.
 func makeRoot(root string) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(existing(root), &fs); err != nil {
+		return fmt.Errorf("look at %s: %w", root, err)
+	}
+	if fs.Type != unix.BPF_FS_MAGIC {
+		return fmt.Errorf("pin to %s: not on a BPF file system: mount -t bpf bpf /sys/fs/bpf", root)
+	}
 	for _, dir := range []string{root, mapDir(root), linkDir(root)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return explain(fmt.Sprintf("make %s", dir), err)
 		}
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(root, &fs); err != nil {
-		return fmt.Errorf("look at %s: %w", root, err)
-	}
-	if fs.Type != unix.BPF_FS_MAGIC {
-		_ = os.RemoveAll(mapDir(root)) // an ordinary directory: leave nothing half-made
-		_ = os.RemoveAll(linkDir(root))
-		return fmt.Errorf("pin to %s: not on a BPF file system: mount -t bpf bpf /sys/fs/bpf", root)
-	}
 	return nil
+}
+
+// existing returns path, or the nearest directory above it that exists.
+func existing(path string) string {
+	for path != filepath.Dir(path) {
+		if _, err := os.Stat(path); err == nil {
+			break
+		}
+		path = filepath.Dir(path)
+	}
+	return path
 }
 
 func mapDir(root string) string  { return filepath.Join(root, "maps") }

@@ -1,0 +1,92 @@
+package bpfmap
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/plexusmesh/plexus/datapath"
+	"github.com/plexusmesh/plexus/policy"
+)
+
+var flowsEqual = cmp.Options{
+	cmpopts.EquateComparable(netip.AddrPort{}),
+	cmpopts.IgnoreFields(datapath.Flow{}, "Expires"),
+	cmpopts.SortSlices(func(a, b datapath.Flow) bool { return fmt.Sprint(a) < fmt.Sprint(b) }),
+}
+
+// TestFlowsList writes more flows than one batch reads.
+func TestFlowsList(t *testing.T) {
+	maps, _ := newMaps(t)
+	var want []datapath.Flow
+	for i := range 2*batch + 7 {
+		f := datapath.Flow{Direction: policy.Direction(i % 2), Protocol: 6, Expires: time.Hour, State: "established", Tunnel: i%3 == 0}
+		f.Local = netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), uint16(i))
+		f.Remote = netip.AddrPortFrom(netip.MustParseAddr("198.51.100.7"), 443)
+		if i%5 == 0 {
+			f.Local = netip.AddrPortFrom(netip.MustParseAddr("2001:db8::1"), uint16(i))
+			f.Remote = netip.AddrPortFrom(netip.MustParseAddr("2001:db8::2"), 443)
+		}
+		want = append(want, f)
+	}
+	if err := maps.Flows.Seed(want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := maps.Flows.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, flowsEqual); diff != "" {
+		t.Errorf("flows (-want +got):\n%.2000s", diff)
+	}
+	for _, f := range got {
+		if f.Expires > time.Hour || f.Expires < time.Hour-time.Minute {
+			t.Fatalf("flow %+v expires in %s, want an hour", f, f.Expires)
+		}
+	}
+	for _, f := range got[1:] {
+		if err := maps.Flows.Delete(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := maps.Flows.Delete(got[1]); err != nil {
+		t.Errorf("delete a flow that is gone: %v", err)
+	}
+	if left, err := maps.Flows.List(); err != nil || !cmp.Equal(left, got[:1], flowsEqual) {
+		t.Errorf("left: %+v, %v; want %+v", left, err, got[:1])
+	}
+}
+
+func TestPinholesApply(t *testing.T) {
+	maps, _ := newMaps(t)
+	a := datapath.Pinhole{Direction: policy.Ingress, Protocol: 6, Port: 22}
+	b := datapath.Pinhole{Direction: policy.Egress, Protocol: 17, Port: 51871}
+	for _, s := range []struct {
+		add, remove, want []datapath.Pinhole
+		grows             uint32
+	}{
+		{nil, nil, nil, 0},
+		{[]datapath.Pinhole{a, b}, nil, []datapath.Pinhole{a, b}, 2},
+		{[]datapath.Pinhole{a}, []datapath.Pinhole{b}, []datapath.Pinhole{a}, 2},
+		{nil, []datapath.Pinhole{a, b}, nil, 2},
+	} {
+		before, _ := maps.Policy.Revision()
+		if err := maps.Pinholes.Apply(s.add, s.remove); err != nil {
+			t.Fatal(err)
+		}
+		got, err := maps.Pinholes.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(s.want, got, cmpopts.SortSlices(func(a, b datapath.Pinhole) bool { return a.Port < b.Port })); diff != "" {
+			t.Errorf("pinholes (-want +got):\n%s", diff)
+		}
+		if after, _ := maps.Policy.Revision(); after-before != s.grows {
+			t.Errorf("revision grew by %d, want %d", after-before, s.grows)
+		}
+	}
+}
