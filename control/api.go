@@ -42,6 +42,12 @@ type JoinRequest struct {
 	CSR       string       `json:"csr"` // PEM; its key alone is used
 }
 
+// String describes r without its secret.
+func (r JoinRequest) String() string { return "join of " + r.Node + " with token " + r.TokenID }
+
+// GoString keeps the secret out of %#v.
+func (r JoinRequest) GoString() string { return r.String() }
+
 // JoinResponse is what the host became.
 type JoinResponse struct {
 	Certificate string         `json:"certificate"` // PEM, the CA's after it

@@ -68,6 +68,16 @@ func TestEnrolmentHidesItsKey(t *testing.T) {
 	}
 }
 
+func TestJoinRequestHidesItsSecret(t *testing.T) {
+	r := request()
+	r.Secret = "hush"
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+		if out := fmt.Sprintf(verb, r); strings.Contains(out, "hush") || !strings.Contains(out, r.TokenID) {
+			t.Errorf("%s prints %s", verb, out)
+		}
+	}
+}
+
 func FuzzDecodeJoin(f *testing.F) {
 	f.Add([]byte(`{"protocol":1,"tokenID":"0011223344556677","node":"a","addresses":["192.0.2.1"],"key":"BQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","port":51871}`))
 	f.Add([]byte(`{"addresses":["fe80::1%eth0"],"port":-1}`))

@@ -11,8 +11,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/plexusmesh/plexus/control/ca"
 	"github.com/plexusmesh/plexus/control/internal/atomicfile"
 	"github.com/plexusmesh/plexus/control/lead"
@@ -37,26 +35,26 @@ type Server struct {
 // Run runs all parts until ctx ends or one of them fails, then stops them, etcd
 // last, and closes what they used.
 func (s *Server) Run(ctx context.Context) error {
-	etcd, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	down := make(chan error, 1)
-	g, gctx := errgroup.WithContext(ctx)
-	go func() { down <- s.Etcd.Run(etcd) }()
-	g.Go(func() error { return s.API.Run(gctx) })
-	g.Go(func() error { return s.Leader.Run(gctx) })
-	g.Go(func() error {
-		select {
-		case <-gctx.Done():
-			return nil
-		case err := <-down:
-			down <- nil
-			return err
-		}
-	})
-	err := g.Wait()
-	closed := s.Store.Close()
-	stop()
-	return errors.Join(err, closed, <-down)
+	front, stopFront := context.WithCancel(ctx)
+	defer stopFront()
+	back, stopBack := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBack()
+	etcd := launch(back, stopFront, s.Etcd.Run)
+	api := launch(front, stopFront, s.API.Run)
+	leader := launch(front, stopFront, s.Leader.Run)
+	err := errors.Join(<-api, <-leader, s.Store.Close())
+	stopBack()
+	return errors.Join(err, <-etcd)
+}
+
+// launch runs f, and calls ended when it ends for whatever reason.
+func launch(ctx context.Context, ended func(), f func(context.Context) error) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		defer ended()
+		done <- f(ctx)
+	}()
+	return done
 }
 
 // Close stops a Server that is not run.

@@ -5,9 +5,8 @@ import (
 	"errors"
 	"iter"
 	"log/slog"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/plexusmesh/plexus/control/registry"
 	"github.com/plexusmesh/plexus/kvstore"
@@ -65,21 +64,16 @@ func (l *Leader) Run(ctx context.Context) error {
 	return l.opts.Store.Lead(ctx, schema.LeaderPrefix(office), l.opts.Node, l.lead)
 }
 
-// lead serves one term.
+// lead serves one term. It returns nil once ctx ends.
 func (l *Leader) lead(ctx context.Context) error {
 	changed := make(chan struct{}, 1)
-	g, ctx := errgroup.WithContext(ctx)
+	var parts sync.WaitGroup
 	for _, prefix := range []string{schema.ClaimsPrefix, schema.HostsPrefix} {
-		g.Go(func() error {
-			l.follow(ctx, prefix, changed)
-			return nil
-		})
+		parts.Go(func() { l.follow(ctx, prefix, changed) })
 	}
-	g.Go(func() error {
-		l.serve(ctx, changed)
-		return nil
-	})
-	return g.Wait()
+	l.serve(ctx, changed)
+	parts.Wait()
+	return nil
 }
 
 // follow announces changes under prefix.

@@ -32,11 +32,19 @@ type planted struct {
 	mu     sync.Mutex
 	fail   map[string]error // before the call is made
 	broken map[string]error // after it was made
+	pass   map[string]int   // calls that succeed first
 }
+
+// later makes pop let one more call of op pass first.
+func (p *planted) later(op string) { p.pass[op]++ }
 
 func (p *planted) pop(m map[string]error, op string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if m[op] != nil && p.pass[op] > 0 {
+		p.pass[op]--
+		return nil
+	}
 	err := m[op]
 	delete(m, op)
 	return err
@@ -77,7 +85,7 @@ type fixture struct {
 func newMesh(t *testing.T, pool4 string) *fixture {
 	t.Helper()
 	etcd := kvtest.StartAuth(t)
-	f := &fixture{t: t, etcd: etcd, store: &planted{Client: etcd.Client(t), fail: map[string]error{}, broken: map[string]error{}}}
+	f := &fixture{t: t, etcd: etcd, store: &planted{Client: etcd.Client(t), fail: map[string]error{}, broken: map[string]error{}, pass: map[string]int{}}}
 	authority, err := ca.New(vms.Name)
 	f.must(err)
 	f.Service, err = New(Options{Store: f.store, CA: authority, Logger: kvtest.Logger(t), Disconnect: etcd.Disconnect})
@@ -330,6 +338,9 @@ func TestFailuresLeaveNothing(t *testing.T) {
 		{"reservation refused", func(p *planted) { p.fail["commit"] = other }, false},
 		{"reservation not made", func(p *planted) { p.fail["commit"] = down }, true},
 		{"reservation made, answer lost", func(p *planted) { p.broken["commit"] = down }, true},
+		{"publication refused", func(p *planted) { p.fail["commit"] = other; p.later("commit") }, false},
+		{"publication not made", func(p *planted) { p.fail["commit"] = down; p.later("commit") }, true},
+		{"published, answer lost", func(p *planted) { p.broken["commit"] = down; p.later("commit") }, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newMesh(t, "10.210.0.0/16")
@@ -370,6 +381,35 @@ func TestSweep(t *testing.T) {
 	f.age("n")
 	f.must(f.Sweep(t.Context()))
 	f.unchanged(before)
+}
+
+func TestSweepDropsStaleRecords(t *testing.T) {
+	f := newMesh(t, "10.210.0.0/16")
+	fresh, stale := f.token(TokenOptions{}), f.token(TokenOptions{})
+	before := f.content()
+	v, err := f.Service.token(t.Context(), stale.ID())
+	f.must(err)
+	v.Expires = time.Now().Add(-keepTokens - time.Hour)
+	token, err := schema.EncodeToken(v.Token)
+	f.must(err)
+	for serial, end := range map[string]time.Time{"aa": time.Now().Add(-time.Hour), "bb": time.Now().Add(time.Hour)} {
+		value, err := schema.EncodeRevoked(schema.Revoked{Serial: serial, Expires: end})
+		f.must(err)
+		_, err = f.store.Put(t.Context(), schema.RevokedKey(serial), value, 0)
+		f.must(err)
+	}
+	_, err = f.store.Put(t.Context(), schema.TokenKey(stale.ID()), token, 0)
+	f.must(err)
+	f.must(f.Sweep(t.Context()))
+	after := f.content()
+	if _, kept := after[schema.RevokedKey("bb")]; !kept {
+		t.Error("a revocation in force was dropped")
+	}
+	delete(after, schema.RevokedKey("bb"))
+	delete(before, schema.TokenKey(stale.ID()))
+	if diff := cmp.Diff(before, after); diff != "" || after[schema.TokenKey(fresh.ID())] == "" {
+		t.Error(diff)
+	}
 }
 
 // age makes the phase of a host look old.
@@ -452,13 +492,36 @@ func TestRemoveNodeLeavesOnlyTheRevocation(t *testing.T) {
 	f.must(err)
 	serial := ca.SerialOf(leaf)
 	f.must(f.Check(t.Context(), "n", serial))
-	_, err = f.etcd.ClientAs(t, "host:n").Put(t.Context(), schema.LiveKey("n"), []byte("{}"), 0)
+	own := f.etcd.ClientAs(t, "host:n")
+	_, err = own.Put(t.Context(), schema.LiveKey("n"), []byte("{}"), 0)
 	f.must(err)
+	watching := make(chan struct{})
+	lost := make(chan struct{})
+	go func() {
+		defer close(lost)
+		for ev := range own.ListAndWatch(t.Context(), schema.PoliciesPrefix) {
+			switch ev.Type {
+			case kvstore.Listed:
+				close(watching)
+			case kvstore.Lost:
+				return
+			}
+		}
+	}()
+	<-watching
 
 	if err := f.RemoveNode(t.Context(), "n", Removal{Serial: "1234"}); !errors.Is(err, code(control.CodeNotFound)) {
 		t.Errorf("removed by another's certificate: %v", err)
 	}
 	f.must(f.RemoveNode(t.Context(), "n", Removal{Author: "admin", Reason: "gone"}))
+	select {
+	case <-lost:
+	case <-time.After(10 * time.Second):
+		t.Error("a removed host goes on watching")
+	}
+	if _, _, err := own.Get(t.Context(), schema.ConfigKey); !errors.Is(err, kvstore.ErrUnauthenticated) && !errors.Is(err, kvstore.ErrPermission) {
+		t.Errorf("a removed host reads: %v", err)
+	}
 	after := f.content()
 	revoked, err := schema.DecodeRevoked(serial, []byte(after[schema.RevokedKey(serial)]))
 	if err != nil || revoked.Node != "n" || revoked.Reason != "gone" || revoked.Expires.IsZero() {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/plexusmesh/plexus/control"
+	"github.com/plexusmesh/plexus/kvstore"
 	"github.com/plexusmesh/plexus/kvstore/schema"
 )
 
@@ -148,7 +150,8 @@ func (s *Service) abort(ctx context.Context, stuck schema.Host, r Removal) error
 }
 
 // Sweep finishes what servers that died have left: hosts that have been joining
-// or leaving for too long.
+// or leaving for too long. It drops what has no meaning any more: tokens long
+// after their time, and revocations of certificates that have expired.
 func (s *Service) Sweep(ctx context.Context) error {
 	snap, err := s.read(ctx)
 	if err != nil {
@@ -163,5 +166,42 @@ func (s *Service) Sweep(ctx context.Context) error {
 			errs = append(errs, s.abort(ctx, h, Removal{Reason: "swept"}))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.sweepRecords(ctx, now))...)
+}
+
+// sweepRecords drops tokens and revocations that changed nothing any more.
+func (s *Service) sweepRecords(ctx context.Context, now time.Time) error {
+	var stale []kvstore.KV
+	for prefix, over := range map[string]func(name string, value []byte) (time.Time, error){
+		schema.TokensPrefix: func(name string, value []byte) (time.Time, error) {
+			t, err := schema.DecodeToken(name, value)
+			return t.Expires.Add(keepTokens), err
+		},
+		schema.RevokedPrefix: func(name string, value []byte) (time.Time, error) {
+			r, err := schema.DecodeRevoked(name, value)
+			return r.Expires, err
+		},
+	} {
+		kvs, _, err := s.opts.Store.List(ctx, prefix)
+		if err != nil {
+			return fmt.Errorf("sweep %s: %w", prefix, err)
+		}
+		for _, kv := range kvs {
+			end, err := over(strings.TrimPrefix(kv.Key, prefix), kv.Value)
+			if err != nil {
+				return fmt.Errorf("sweep %s: %w", prefix, err)
+			}
+			if now.After(end) {
+				stale = append(stale, kv)
+			}
+		}
+	}
+	for _, kv := range stale {
+		// One that changed meanwhile is looked at next time.
+		_, err := s.opts.Store.Commit(ctx, []kvstore.Cond{kvstore.Unchanged(kv.Key, kv.ModRevision)}, ops{kvstore.OpDelete(kv.Key)})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

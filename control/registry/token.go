@@ -22,6 +22,10 @@ const (
 	maxUses    = 10000
 	maxLabels  = 64
 	maxWords   = 256 // of a description, in bytes
+
+	// keepTokens is how long a token is listed, and known by name to whoever
+	// tries it, after its time.
+	keepTokens = 7 * 24 * time.Hour
 )
 
 // TokenOptions says what a join token is good for.

@@ -159,7 +159,11 @@ func (h *handler) answer(r *http.Request, err error) *control.Error {
 	var answer *control.Error
 	switch {
 	case errors.As(err, &answer):
-		h.logger.Info("request refused", "path", r.URL.Path, "source", sourceOf(r), "code", string(answer.Code), "error", answer)
+		level := slog.LevelInfo
+		if answer.Code == control.CodeTooMany { // or whoever keeps asking would fill the log
+			level = slog.LevelDebug
+		}
+		h.logger.Log(r.Context(), level, "request refused", "path", r.URL.Path, "source", sourceOf(r), "code", string(answer.Code), "error", answer)
 		return answer
 	case errors.Is(err, kvstore.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		h.logger.Warn("request not served", "path", r.URL.Path, "source", sourceOf(r), "error", err)
