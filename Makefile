@@ -41,6 +41,12 @@ help: ## print the targets
 build: ## build bin/plexusd and bin/plexus, static
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
+PREFIX ?= /usr/local
+
+.PHONY: install
+install: build ## install both binaries into $(DESTDIR)$(PREFIX)/bin
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin bin/plexusd bin/plexus
+
 .PHONY: build-all
 build-all: ## build for every platform into bin/linux-ARCH
 	for arch in amd64 arm64; do \
