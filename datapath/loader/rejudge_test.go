@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -14,6 +15,53 @@ func addrPort(addr string, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.MustParseAddr(addr), port)
 }
 
+// talk is a flow with two packets of it, in the order in which its sides speak.
+type talk struct {
+	*host
+	opened  policy.Direction
+	packets [2][]byte
+	feed    [2]func([]byte) uint32
+}
+
+// newTalk opens a flow. Afterwards the local side or the remote one speaks first.
+func newTalk(h *host, us, peer string, opened policy.Direction, weSpeakFirst bool) talk {
+	h.t.Helper()
+	first := packet{src: peer, dst: us, proto: tcp, sport: 1000, dport: 22, flags: syn}
+	in, out := h.fromNetdev, h.toNetdev
+	if opened == policy.Egress {
+		first.src, first.dst = us, peer
+		in, out = out, in
+	}
+	if in(first.frame()) != pass || out(first.reply().frame()) != pass {
+		h.t.Fatal("flow was not opened")
+	}
+	h.drain()
+	first.flags = ack
+	k := talk{h, opened, [2][]byte{first.frame(), first.reply().frame()}, [2]func([]byte) uint32{in, out}}
+	if weSpeakFirst == (opened == policy.Ingress) {
+		k.packets[0], k.packets[1] = k.packets[1], k.packets[0]
+		k.feed[0], k.feed[1] = k.feed[1], k.feed[0]
+	}
+	return k
+}
+
+// expect has both sides speak once.
+func (k talk) expect(want uint32, when string) {
+	k.t.Helper()
+	for i, p := range k.packets {
+		if got := k.feed[i](p); got != want {
+			k.t.Errorf("%s: packet %d has verdict %d, want %d", when, i, got, want)
+		}
+	}
+}
+
+// apply puts a policy in force that says e about the flow, and leaves the other
+// direction open: nothing may be let in again through that.
+func (k talk) apply(key policy.Key, e policy.Entry) uint32 {
+	k.t.Helper()
+	return k.load(rules{all(0, 1-k.opened): {Rule: 99}, key: e}.set())
+}
+
 // TestNewPolicyJudgesKnownFlows runs through every combination of the direction
 // in which a flow was opened and the side that first speaks after the change.
 func TestNewPolicyJudgesKnownFlows(t *testing.T) {
@@ -22,75 +70,55 @@ func TestNewPolicyJudgesKnownFlows(t *testing.T) {
 		for _, f := range families {
 			for _, opened := range []policy.Direction{policy.Ingress, policy.Egress} {
 				for _, weSpeakFirst := range []bool{false, true} {
-					h.forget()
-					// Whatever the flow's direction, the other one stays open throughout:
-					// the flow must not be let in again through it.
-					other := rules{all(0, 1-opened): {Rule: 99}}
-					first := packet{src: f.peer, dst: f.us, proto: tcp, sport: 1000, dport: 22, flags: syn}
-					feed, back := h.fromNetdev, h.toNetdev
-					if opened == policy.Egress {
-						first.src, first.dst = f.us, f.peer
-						feed, back = h.toNetdev, h.fromNetdev
-					}
-					with := func(more rules) rules {
-						for k, v := range other {
-							more[k] = v
-						}
-						return more
-					}
-					h.load(with(rules{port(0, opened, tcp, 22): {Rule: 1}}).set())
-					reply := first.reply()
-					if feed(first.frame()) != pass || back(reply.frame()) != pass {
-						t.Fatal("flow was not opened")
-					}
-					first.flags, reply.flags = ack, ack
-					speak := []func([]byte) uint32{feed, back}
-					packets := []packet{first, reply}
-					if weSpeakFirst == (opened == policy.Ingress) {
-						speak[0], speak[1] = speak[1], speak[0]
-						packets[0], packets[1] = packets[1], packets[0]
-					}
-
-					h.drain()
-					rev := h.load(with(rules{all(0, opened): {Rule: 2}}).set())
-					for i := range packets {
-						if got := speak[i](packets[i].frame()); got != pass {
-							t.Errorf("%s %s: still allowed, packet %d: verdict %d", f.name, opened, i, got)
-						}
-					}
-					if flow := h.flow(); flow.Rule != 2 || flow.Revision != rev || flow.Direction != opened {
-						t.Errorf("%s %s: judged again: %+v, want rule 2 of revision %d", f.name, opened, flow, rev)
-					}
-					if ev := h.drain(); len(ev) != 1 || ev[0].Rule != 2 || ev[0].Revision != rev {
-						t.Errorf("%s %s: events of a changed rule: %+v", f.name, opened, ev)
-					}
-
-					h.load(with(rules{port(0, opened, tcp, 22): {Rule: 3, Deny: true}}).set())
-					for range 2 {
-						for i := range packets {
-							if got := speak[i](packets[i].frame()); got != drop {
-								t.Errorf("%s %s: denied, packet %d: verdict %d", f.name, opened, i, got)
-							}
-						}
-					}
-					ev := h.drain()
-					if len(ev) != 4 || ev[0].Rule != 3 || bpfobj.PlexusDropReason(ev[3].Reason) != bpfobj.PlexusDropReasonDROP_POLICY_DENY || policy.Direction(ev[3].Direction) != opened {
-						t.Errorf("%s %s: events of a denied flow: %+v", f.name, opened, ev)
-					}
-					if flows, err := h.maps.Flows.List(); err != nil || len(flows) != 0 {
-						t.Errorf("%s %s: a denied flow is listed: %+v, %v", f.name, opened, flows, err)
-					}
-
-					h.load(with(rules{port(0, opened, tcp, 22): {Rule: 4}}).set())
-					for i := range packets {
-						if got := speak[i](packets[i].frame()); got != pass {
-							t.Errorf("%s %s: allowed again, packet %d: verdict %d", f.name, opened, i, got)
-						}
-					}
+					t.Run(fmt.Sprintf("%s/%s/we speak first %v", f.name, opened, weSpeakFirst), func(t *testing.T) {
+						h.t = t
+						h.forget()
+						h.load(rules{port(0, opened, tcp, 22): {Rule: 1}}.set())
+						k := newTalk(h, f.us, f.peer, opened, weSpeakFirst)
+						k.checkAllowed()
+						k.checkDenied()
+						k.apply(port(0, opened, tcp, 22), policy.Entry{Rule: 4})
+						k.expect(pass, "allowed again")
+					})
 				}
 			}
 		}
+		h.t = t
 	})
+}
+
+// checkAllowed changes the rule that allows the flow.
+func (k talk) checkAllowed() {
+	k.t.Helper()
+	rev := k.apply(all(0, k.opened), policy.Entry{Rule: 2})
+	k.expect(pass, "still allowed")
+	if flow := k.flow(); flow.Rule != 2 || flow.Revision != rev || flow.Direction != k.opened {
+		k.t.Errorf("judged again: %+v, want rule 2 of revision %d", flow, rev)
+	}
+	if ev := k.drain(); len(ev) != 1 || ev[0].Rule != 2 || ev[0].Revision != rev {
+		k.t.Errorf("events of a changed rule: %+v", ev)
+	}
+}
+
+// checkDenied takes the permission away: both sides are cut, and stay so.
+func (k talk) checkDenied() {
+	k.t.Helper()
+	k.apply(port(0, k.opened, tcp, 22), policy.Entry{Rule: 3, Deny: true})
+	for range 2 {
+		k.expect(drop, "denied")
+	}
+	ev := k.drain()
+	if len(ev) != 4 {
+		k.t.Fatalf("%d events of 4 drops: %+v", len(ev), ev)
+	}
+	for _, e := range ev {
+		if e.Rule != 3 || bpfobj.PlexusDropReason(e.Reason) != bpfobj.PlexusDropReasonDROP_POLICY_DENY || policy.Direction(e.Direction) != k.opened {
+			k.t.Errorf("event of a denied flow: %+v", e)
+		}
+	}
+	if flows, err := k.maps.Flows.List(); err != nil || len(flows) != 0 {
+		k.t.Errorf("a denied flow is listed: %+v, %v", flows, err)
+	}
 }
 
 // TestUnchangedVerdictIsSilent shows that judging again tells nobody anything

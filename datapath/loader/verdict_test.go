@@ -28,9 +28,9 @@ func TestEveryProgramLoads(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				n, ok := info.VerifiedInstructions()
-				if !ok || n == 0 || n > verifierBudget {
-					t.Errorf("%s %+v: %d verified instructions (known: %v), want at most %d", name, v, n, ok, verifierBudget)
+				n, known := info.VerifiedInstructions() // since 5.16
+				if known && (n == 0 || n > verifierBudget) {
+					t.Errorf("%s %+v: %d verified instructions, want at most %d", name, v, n, verifierBudget)
 				}
 				t.Logf("%-11s link header %2d: %d verified instructions", name, v.l2Len, n)
 			}
