@@ -70,7 +70,7 @@ func ValidateNodeName(name string) error {
 	case name == "":
 		return fmt.Errorf("node name is empty: set one with --node-name")
 	case len(name) > 63:
-		return fmt.Errorf("node name %q has %d characters: use at most 63", name, len(name))
+		return fmt.Errorf("node name %q has %d characters: choose one of at most 63 with --node-name", name, len(name))
 	case !nodeName.MatchString(name):
 		return fmt.Errorf("node name %q is malformed: use lower-case letters, digits, inner dashes and dots; choose one with --node-name", name)
 	}

@@ -1,0 +1,103 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/plexusmesh/plexus/agent/api"
+	"github.com/plexusmesh/plexus/control"
+	"github.com/plexusmesh/plexus/plan"
+	"github.com/plexusmesh/plexus/policy"
+)
+
+func TestOneDaemonPerStateDirectory(t *testing.T) {
+	dir := t.TempDir()
+	unlock, err := lockState(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lockState(dir); err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("second lock: %v, want an error that names %s", err, dir)
+	}
+	unlock()
+	unlock, err = lockState(dir)
+	if err != nil {
+		t.Fatalf("lock after unlock: %v", err)
+	}
+	unlock()
+}
+
+func TestEveryAnswerOfTheControlPlaneHasACode(t *testing.T) {
+	for _, code := range []control.Code{
+		control.CodeInvalid, control.CodeVersion, control.CodeTokenUnknown, control.CodeTokenExpired, control.CodeTokenUsedUp,
+		control.CodeTokenRevoked, control.CodeNameInUse, control.CodeKeyInUse, control.CodeMeshFull, control.CodeForbidden,
+		control.CodeNotFound, control.CodeConflict, control.CodeTooMany, control.CodeUnavailable, control.CodeInternal,
+	} {
+		err := worded(fmt.Errorf("join: %w", control.Errorf(code, "because")))
+		var answer *api.Error
+		if !errors.As(err, &answer) || answer.Code == "" || answer.Text != "join: because" {
+			t.Errorf("code %q becomes %#v", code, err)
+		}
+	}
+	plain := errors.New("disk is full")
+	if got := worded(plain); got != plain {
+		t.Errorf("worded(%v) = %v, want it unchanged", plain, got)
+	}
+	if worded(nil) != nil {
+		t.Error("no error became one")
+	}
+}
+
+func TestPostureIsSaidInWords(t *testing.T) {
+	var d plan.Desired
+	for enforced, want := range map[[2]bool]string{
+		{}: "open", {true, false}: "closed for ingress", {false, true}: "closed for egress", {true, true}: "closed: ",
+	} {
+		if got := posture(&d, enforced); !strings.HasPrefix(got, want) {
+			t.Errorf("posture(%v) = %q, want %q…", enforced, got, want)
+		}
+	}
+	if got := posture(nil, [2]bool{}); !strings.HasPrefix(got, "not known yet") {
+		t.Errorf("posture before the first plan: %q", got)
+	}
+}
+
+func TestPortsAreWrittenAsPolicyDoes(t *testing.T) {
+	for k, want := range map[policy.Key]string{
+		{Port: 443, PortBits: 16}:  "443",
+		{Port: 8000, PortBits: 13}: "8000-8007",
+		{Port: 1024, PortBits: 6}:  "1024-2047",
+		{}:                         "any",
+	} {
+		if got := portsOf(k); got != want {
+			t.Errorf("portsOf(%+v) = %q, want %q", k, got, want)
+		}
+	}
+}
+
+func TestStateOf(t *testing.T) {
+	broken := []api.Warning{{Severity: "error"}}
+	minor := []api.Warning{{Severity: "warning"}}
+	for _, tt := range []struct {
+		applied  bool
+		warnings []api.Warning
+		want     string
+	}{{false, nil, "starting"}, {true, nil, "ready"}, {true, minor, "ready"}, {true, broken, "degraded"}, {false, broken, "degraded"}} {
+		if got := stateOf(tt.applied, tt.warnings); got != tt.want {
+			t.Errorf("stateOf(%v, %v) = %q, want %q", tt.applied, tt.warnings, got, tt.want)
+		}
+	}
+}
+
+func TestNodeNames(t *testing.T) {
+	if name, err := nodeName("web-1"); err != nil || name != "web-1" {
+		t.Errorf("nodeName = %q, %v", name, err)
+	}
+	for _, bad := range []string{"a/b", "Web", "-a", strings.Repeat("x", 64)} {
+		if _, err := nodeName(bad); err == nil || !strings.Contains(err.Error(), "--node-name") {
+			t.Errorf("nodeName(%q): %v, want an error with the remedy", bad, err)
+		}
+	}
+}
