@@ -11,7 +11,7 @@ import (
 )
 
 // DefaultCapacity is how many flows a Recorder keeps unless told otherwise: as
-// many as Hubble can, and about 24 MiB once they are all there.
+// many as Hubble can, and about 30 MiB once they are all there.
 const DefaultCapacity = 65535
 
 // LostError says that flows were overwritten before a reader came to them. It
