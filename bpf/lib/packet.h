@@ -9,6 +9,7 @@ enum packet_flags {
 	PACKET_ICMP_ERROR = 4, /* quotes the packet that it is about */
 	PACKET_FIRST_FRAGMENT = 8,
 	PACKET_LATER_FRAGMENT = 16, /* has no ports of its own */
+	PACKET_ON_LINK = 32, /* IPv6 with a hop limit that no router has lowered */
 };
 
 struct packet {

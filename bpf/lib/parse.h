@@ -7,6 +7,7 @@
 
 #define MAX_EXTENSION_HEADERS 8
 #define MAX_VLAN_TAGS 2
+#define MAX_HOP_LIMIT 255
 
 /* parse_link finds the network header and returns the protocol in it. */
 static __always_inline __be16 parse_link(struct __sk_buff *skb, __u32 *l3)
@@ -128,7 +129,7 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
 	addr_copy(&p->dst, ip.daddr);
 	if (addr_is_mapped(&p->src) || addr_is_mapped(&p->dst))
 		return DROP_MAPPED_ADDRESS; /* would be taken for IPv4 */
-	p->flags |= PACKET_IPV6;
+	p->flags |= ip.hop_limit == MAX_HOP_LIMIT ? PACKET_IPV6 | PACKET_ON_LINK : PACKET_IPV6;
 	p->protocol = ip.nexthdr;
 	p->l4 = p->l3 + sizeof(ip);
 	return parse_extensions(skb, p);

@@ -84,6 +84,14 @@ static __always_inline int transport_icmp4(struct packet *p)
 	return 0;
 }
 
+/* Neighbour discovery has crossed no router (RFC 4861, section 6.1) and is never
+ * in fragments (RFC 6980).
+ */
+static __always_inline int transport_may_be_nd(const struct packet *p)
+{
+	return p->flags & PACKET_ON_LINK && !(p->flags & PACKET_FIRST_FRAGMENT);
+}
+
 static __always_inline int transport_icmp6(struct packet *p)
 {
 	if (p->icmp_type == ICMP6_ECHO)
@@ -92,8 +100,7 @@ static __always_inline int transport_icmp6(struct packet *p)
 		return 2;
 	if (p->icmp_type <= ICMP6_LAST_ERROR)
 		p->flags |= PACKET_ICMP_ERROR;
-	else if (p->icmp_type >= ICMP6_FIRST_ND && p->icmp_type <= ICMP6_LAST_ND &&
-		 !(p->flags & PACKET_FIRST_FRAGMENT)) /* never in fragments: RFC 6980 */
+	else if (p->icmp_type >= ICMP6_FIRST_ND && p->icmp_type <= ICMP6_LAST_ND && transport_may_be_nd(p))
 		p->flags |= PACKET_ND;
 	return 0;
 }

@@ -49,6 +49,7 @@ static __always_inline void verdict_flow(struct verdict *v, const struct packet 
 		return;
 	}
 	v->direction = p->outgoing;
+	v->reply = 0;
 	verdict_judge(v, p, p->policy_port);
 	/* A live entry is that of a flow in the other direction: leave it. */
 	if (!v->reason && !(e && ct_live(e, now)))

@@ -30,8 +30,9 @@ type Ruleset struct {
 	Prefixes map[netip.Prefix]mesh.Identity
 }
 
-// Revision returns the revision in force; 0 means that no policy was ever loaded
-// and that every flow but those of pinholes is dropped.
+// Revision returns the revision in force. It grows with every change that has
+// flows judged again; 0 means that there was none yet. Before the first Load,
+// every flow but those of pinholes is dropped.
 func (p *Policy) Revision() (uint32, error) { return p.revision.get() }
 
 // Rejudge has every known flow judged again at its next packet, and returns the

@@ -53,7 +53,7 @@ func seeds() [][]byte {
 	var out [][]byte
 	for _, p := range []packet{
 		{proto: tcp, sport: 1000, dport: 22, flags: syn}, {proto: udp, sport: 9, dport: 53}, {proto: udp, sport: 9, dport: 54},
-		{proto: icmp4, icmp: [2]uint8{8}}, {proto: icmp6, icmp: [2]uint8{135}}, {proto: icmp6, icmp: [2]uint8{143}},
+		{proto: icmp4, icmp: [2]uint8{8}}, {proto: icmp6, hops: 255, icmp: [2]uint8{135}}, {proto: icmp6, icmp: [2]uint8{143}},
 		{proto: sctp, dport: 3868, chunk: 1}, {proto: 47}, {proto: udp, dport: 9, vlan: 2, options: 8},
 		{proto: tcp, dport: 22, flags: ack, extensions: []uint8{hopByHop, routing, authentication, destinationOptions}},
 		{proto: udp, dport: 9, extensions: []uint8{fragmentHeader}, fragment: fragment{id: 5, more: true}},

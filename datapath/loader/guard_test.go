@@ -77,12 +77,12 @@ func TestNeighbourDiscovery(t *testing.T) {
 		h.load(rules{all(0, policy.Ingress): {Deny: true, Rule: 1}, all(0, policy.Egress): {Deny: true, Rule: 1}}.set())
 		for kind := uint8(133); kind <= 137; kind++ {
 			for _, src := range []string{"fe80::9", "::", "fe80::1"} {
-				nd := packet{src: src, dst: "ff02::1", proto: icmp6, icmp: [2]uint8{kind}, payload: make([]byte, 24)}
+				nd := packet{src: src, dst: "ff02::1", proto: icmp6, icmp: [2]uint8{kind}, hops: 255, payload: make([]byte, 24)}
 				if h.fromNetdev(nd.frame()) != pass || h.toNetdev(nd.frame()) != pass || h.toTunnel(nd.frame()) != pass {
 					t.Errorf("type %d from %s was dropped", kind, src)
 				}
 			}
-			nd := packet{src: "fd00::2", dst: "fd00::1", proto: icmp6, icmp: [2]uint8{kind}}
+			nd := packet{src: "fd00::2", dst: "fd00::1", proto: icmp6, hops: 255, icmp: [2]uint8{kind}}
 			if h.fromTunnel(nd.frame()) != drop {
 				t.Errorf("type %d out of the tunnel passed", kind)
 			}
@@ -90,9 +90,15 @@ func TestNeighbourDiscovery(t *testing.T) {
 		if ev := h.drain(); len(ev) != 5 {
 			t.Errorf("%d events, want those of the 5 drops", len(ev))
 		}
-		for _, kind := range []uint8{132, 138} {
-			if h.fromNetdev(packet{src: "fe80::9", dst: "ff02::1", proto: icmp6, icmp: [2]uint8{kind}}.frame()) != drop {
-				t.Errorf("type %d passed as neighbour discovery", kind)
+		for name, p := range map[string]packet{
+			"type 132":              {hops: 255, icmp: [2]uint8{132}},
+			"type 138":              {hops: 255, icmp: [2]uint8{138}},
+			"what crossed a router": {hops: 254, icmp: [2]uint8{135}},
+			"a fragment":            {hops: 255, icmp: [2]uint8{135}, extensions: []uint8{fragmentHeader}, fragment: fragment{more: true}},
+		} {
+			p.src, p.dst, p.proto = "fe80::9", "ff02::1", icmp6
+			if h.fromNetdev(p.frame()) != drop {
+				t.Errorf("%s passed as neighbour discovery", name)
 			}
 		}
 	})

@@ -27,6 +27,7 @@ type sight struct {
 	nd       bool
 	later    bool // a later fragment
 	first    bool // a first fragment
+	onLink   bool // of IPv6, with hop limit 255
 }
 
 // Short names for the reasons.
@@ -191,7 +192,7 @@ func see6(b []byte) (sight, bpfobj.PlexusDropReason) {
 		}
 		b = b[: 40+n : len(b)]
 	}
-	s := sight{src: netip.AddrFrom16([16]byte(b[8:])), dst: netip.AddrFrom16([16]byte(b[24:])), protocol: b[6]}
+	s := sight{src: netip.AddrFrom16([16]byte(b[8:])), dst: netip.AddrFrom16([16]byte(b[24:])), protocol: b[6], onLink: b[7] == 255}
 	if s.src.Is4In6() || s.dst.Is4In6() {
 		return sight{}, bpfobj.PlexusDropReasonDROP_MAPPED_ADDRESS
 	}
@@ -249,7 +250,7 @@ func (s sight) transport(b []byte) (sight, bpfobj.PlexusDropReason) {
 	switch {
 	case icmp:
 		s.port = binary.BigEndian.Uint16(b)
-		s.nd = v6 && b[0] >= 133 && b[0] <= 137 && !s.first
+		s.nd = s.onLink && b[0] >= 133 && b[0] <= 137 && !s.first
 	case need > 0:
 		s.port = binary.BigEndian.Uint16(b[2:])
 	}

@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net/netip"
 	"slices"
@@ -16,6 +17,7 @@ type packet struct {
 	icmp         [2]uint8
 	id           uint16 // ICMP echo
 	vlan         int    // how many tags
+	hops         uint8  // hop limit; 64 if not said
 	options      int    // bytes of IPv4 options
 	extensions   []uint8
 	fragment     fragment
@@ -93,7 +95,7 @@ func (p packet) ipv6() []byte {
 	h := make([]byte, 40)
 	h[0] = 0x60
 	binary.BigEndian.PutUint16(h[4:], uint16(len(body)))
-	h[6], h[7] = next, 64
+	h[6], h[7] = next, cmp.Or(p.hops, 64)
 	copy(h[8:], netip.MustParseAddr(p.src).AsSlice())
 	copy(h[24:], netip.MustParseAddr(p.dst).AsSlice())
 	return append(h, body...)
