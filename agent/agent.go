@@ -117,10 +117,10 @@ func lockState(dir string) (unlock func(), err error) {
 		return nil, fmt.Errorf("lock state directory: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
+		_ = f.Close() // nothing was written
 		return nil, fmt.Errorf("state directory %s is used by another plexusd: stop it, or choose another with --state-dir: %w", dir, err)
 	}
-	return func() { f.Close() }, nil // closing unlocks
+	return func() { _ = f.Close() }, nil // closing unlocks; nothing was written
 }
 
 // Cleanup removes everything of ours from the kernel. It needs no daemon, and

@@ -42,7 +42,7 @@ func TestEveryAnswerOfTheControlPlaneHasACode(t *testing.T) {
 		}
 	}
 	plain := errors.New("disk is full")
-	if got := worded(plain); got != plain {
+	if got := worded(plain); !errors.Is(got, plain) || got.Error() != plain.Error() {
 		t.Errorf("worded(%v) = %v, want it unchanged", plain, got)
 	}
 	if worded(nil) != nil {

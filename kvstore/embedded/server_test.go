@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -150,7 +149,7 @@ func TestDamagedData(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	open4, loop := netip.MustParseAddrPort("0.0.0.0:2379"), netip.MustParseAddrPort("127.0.0.1:2379")
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	for name, opts := range map[string]embedded.Options{
 		"no directory":         {Logger: log, Listen: loop},
 		"no logger":            {Dir: t.TempDir(), Listen: loop},
