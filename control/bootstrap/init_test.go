@@ -73,8 +73,8 @@ func TestInitJoinRestart(t *testing.T) {
 	o := options(t)
 	s, e, err := Init(t.Context(), o)
 	check(t, err)
-	checkServer(t, s, e)
 	stop := run(t, s)
+	checkServer(t, s, e)
 	host := join(t, s)
 	shown(t, s, host)
 	stop()
@@ -109,9 +109,6 @@ func checkServer(t *testing.T, s *Server, e control.Enrolment) {
 	if len(nodes) != 1 || !slices.Equal(nodes[0].Fact.Addresses, []netip.Addr{server4, server6}) || !nodes[0].Fact.Server {
 		t.Errorf("facts: %+v", nodes)
 	}
-	conn, err := net.Dial("tcp", "192.0.2.1:2379")
-	check(t, err)
-	defer conn.Close()
 	cfg, err := client.TLS(e)
 	check(t, err)
 	for _, name := range []string{"192.0.2.1", "2001:db8::1", e.Mesh4.String(), e.Mesh6.String(), "localhost", "s1", "vms.mesh.cilium.io"} {
@@ -122,6 +119,18 @@ func checkServer(t *testing.T, s *Server, e control.Enrolment) {
 			continue
 		}
 		c.Close()
+	}
+	cfg.ServerName = ""
+	for _, address := range []string{"192.0.2.1:2379", "[2001:db8::1]:2379", "192.0.2.1:7443", "[2001:db8::1]:7443"} {
+		c, err := tls.Dial("tcp", address, cfg)
+		if err != nil {
+			t.Errorf("reach %s: %v", address, err)
+			continue
+		}
+		c.Close()
+	}
+	if _, err := net.DialTimeout("tcp", "192.0.2.1:2380", time.Second); err == nil {
+		t.Error("etcd's peer port is open to hosts")
 	}
 }
 

@@ -71,12 +71,12 @@ func (p *planted) Commit(ctx context.Context, conds []kvstore.Cond, ops []kvstor
 
 type fixture struct {
 	*Service
-	t     *testing.T
+	t     testing.TB
 	store *planted
 	etcd  *kvtest.Server
 }
 
-func newMesh(t *testing.T, pool4 string) *fixture {
+func newMesh(t testing.TB, pool4 string) *fixture {
 	t.Helper()
 	etcd := kvtest.StartAuth(t)
 	f := &fixture{t: t, etcd: etcd, store: &planted{Client: etcd.Client(t), fail: map[string]error{}, broken: map[string]error{}, pass: map[string]int{}}}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -88,14 +89,14 @@ func TestClaimsThatCannotBeRead(t *testing.T) {
 	f := newMesh(t, "10.210.0.0/16")
 	f.join("a", "192.0.2.11")
 	before := f.settled()
-	for _, value := range []string{"", "{", `{"node":"b"}`, `{"node":"a","addresses":["127.0.0.1"]}`, `{"node":"a","wireGuardKey":"x"}`} {
+	for _, value := range []string{"", "{", `{"node":"b"}`, `{"node":"a","addresses":["127.0.0.1"]}`, `{"node":"a","wireGuardKey":"x"}`, `{"node":"a","wireGuardKey":"` + strings.Repeat("x", 100000) + `"}`} {
 		_, err := f.etcd.ClientAs(t, "host:a").Put(t.Context(), schema.ClaimKey("a"), []byte(value), 0)
 		f.must(err)
 		if diff := cmp.Diff(before["a"].Addresses, f.settled()["a"].Addresses, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 			t.Errorf("%q: %s", value, diff)
 		}
-		if _, told := f.content()[schema.RefusalKey("a")]; !told {
-			t.Errorf("%q: the host is not told", value)
+		if told := f.content()[schema.RefusalKey("a")]; told == "" || len(told) > 1000 {
+			t.Errorf("%.100q: the host is told %d bytes", value, len(told))
 		}
 	}
 }

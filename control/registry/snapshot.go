@@ -98,7 +98,7 @@ func (s *snapshot) parts() []part {
 		{schema.ClaimsPrefix, func(name string, kv kvstore.KV) error {
 			c, err := schema.DecodeClaim(name, kv.Value)
 			if err != nil {
-				s.void[name] = []control.Refusal{{Field: "node", Value: name, Reason: err.Error()}}
+				s.void[name] = []control.Refusal{{Field: "node", Value: name, Reason: clip(err.Error())}}
 				return nil
 			}
 			s.claims[name] = c
@@ -124,6 +124,15 @@ func (s *snapshot) parts() []part {
 			return err
 		}},
 	}
+}
+
+// clip shortens what may repeat a value of any length that a host wrote.
+func clip(s string) string {
+	const most = 300
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 // conditions are those under which what was planned over s may be written.
