@@ -33,7 +33,7 @@ func newTokenCreate(a *app) *cobra.Command {
 		Long: `create prints the token alone, so that it can be piped. It is shown this once: the
 mesh keeps a hash of it. Hosts that join with it get its labels and namespace.`,
 		Example: `  plexus token create --ttl 15m --label app=web --label tier=front
-  plexus token create --uses 20 --ephemeral --description "build hosts" > token
+  plexus token create --uses 20 --description "build hosts" > token
   plexus token create -o json`,
 		Args: noArgs,
 	}
@@ -41,8 +41,8 @@ mesh keeps a hash of it. Hosts that join with it get its labels and namespace.`,
 	f := cmd.Flags()
 	f.DurationVar(&r.TTL, "ttl", time.Hour, "how long hosts may join with it")
 	f.IntVar(&r.Uses, "uses", 1, "how many hosts may join with it")
-	f.BoolVar(&r.Ephemeral, "ephemeral", false, "record that hosts which join with it are short-lived")
-	f.BoolVar(&r.Server, "server", false, "hosts become servers of the control plane")
+	f.BoolVar(&r.Ephemeral, "ephemeral", false, "for hosts that are short-lived (not supported yet)")
+	f.BoolVar(&r.Server, "server", false, "for further servers of the control plane (not supported yet)")
 	f.StringVar(&r.Description, "description", "", "what it is for")
 	p := newPrinter(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {

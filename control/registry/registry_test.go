@@ -324,17 +324,17 @@ func TestRepeatedJoinIsRecognised(t *testing.T) {
 func TestTokens(t *testing.T) {
 	f := newMesh(t, "10.210.0.0/16")
 	for name, o := range map[string]TokenOptions{
-		"for a server": {Server: true}, "negative time": {TTL: -1}, "ten years": {TTL: 10 * maxTTL}, "negative uses": {Uses: -1},
+		"for a server": {Server: true}, "for an ephemeral host": {Ephemeral: true}, "negative time": {TTL: -1}, "ten years": {TTL: 10 * maxTTL}, "negative uses": {Uses: -1},
 		"bad label": {Labels: map[string]string{"io.cilium.k8s.policy.cluster": "x"}}, "bad namespace": {Namespace: "a/b"},
 	} {
 		if _, _, err := f.CreateToken(t.Context(), o); !errors.Is(err, code(control.CodeInvalid)) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	tok := f.token(TokenOptions{Uses: 3, Labels: map[string]string{"app": "web"}, Ephemeral: true, Description: "d", Author: "me"})
+	tok := f.token(TokenOptions{Uses: 3, Labels: map[string]string{"app": "web"}, Description: "d", Author: "me"})
 	list, err := f.Tokens(t.Context())
 	f.must(err)
-	want := []Token{{ID: tok.ID(), State: TokenValid, Uses: 3, UsesLeft: 3, Labels: map[string]string{"app": "web"}, Namespace: "default", Ephemeral: true, Description: "d", Author: "me"}}
+	want := []Token{{ID: tok.ID(), State: TokenValid, Uses: 3, UsesLeft: 3, Labels: map[string]string{"app": "web"}, Namespace: "default", Description: "d", Author: "me"}}
 	if diff := cmp.Diff(want, list, cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "Created" || p.String() == "Expires" }, cmp.Ignore())); diff != "" {
 		t.Error(diff)
 	}

@@ -34,8 +34,8 @@ type TokenOptions struct {
 	Uses        int               // default 1
 	Labels      map[string]string // of the hosts that join with it
 	Namespace   string            // default identity.DefaultNamespace
-	Ephemeral   bool
-	Server      bool // refused: see CreateToken
+	Ephemeral   bool // refused, like Server: see CreateToken
+	Server      bool
 	Description string
 	Author      string
 }
@@ -115,6 +115,8 @@ func (o TokenOptions) validate() error {
 	switch {
 	case o.Server:
 		return invalid("tokens for further servers are not supported yet: a mesh has the one server that init made")
+	case o.Ephemeral:
+		return invalid("tokens for ephemeral hosts are not supported yet, since nothing would remove such a host: leave --ephemeral out, and remove hosts with plexus node remove")
 	case o.TTL < time.Second || o.TTL > maxTTL:
 		return invalid("token lifetime %s is out of range: use 1s to %s", o.TTL, maxTTL)
 	case o.Uses < 1 || o.Uses > maxUses:

@@ -163,12 +163,12 @@ func (h *handler) answer(r *http.Request, err error) *control.Error {
 		if answer.Code == control.CodeTooMany { // or whoever keeps asking would fill the log
 			level = slog.LevelDebug
 		}
-		h.logger.Log(r.Context(), level, "request refused", "path", r.URL.Path, "source", sourceOf(r), "code", string(answer.Code), "error", answer)
+		h.logger.Log(r.Context(), level, "request refused", "path", r.URL.Path, "address", sourceOf(r), "code", string(answer.Code), "error", answer)
 		return answer
 	case errors.Is(err, kvstore.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		h.logger.Warn("request not served", "path", r.URL.Path, "source", sourceOf(r), "error", err)
+		h.logger.Warn("request not served", "path", r.URL.Path, "address", sourceOf(r), "error", err)
 		return control.Errorf(control.CodeUnavailable, "the server cannot reach etcd at the moment: try again")
 	}
-	h.logger.Error("request not served", "path", r.URL.Path, "source", sourceOf(r), "error", err)
+	h.logger.Error("request not served", "path", r.URL.Path, "address", sourceOf(r), "error", err)
 	return control.Errorf(control.CodeInternal, "the server could not do this: its log says why")
 }

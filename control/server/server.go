@@ -123,6 +123,6 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := s.http.Shutdown(grace); err != nil {
 		_ = s.http.Close() // what does not end in time is cut off
 	}
-	<-failed // Serve has returned
+	_ = <-failed // Serve has returned: it says so by http.ErrServerClosed
 	return nil
 }
