@@ -98,7 +98,29 @@ func (d *Device) Ensure(ctx context.Context, c Config) error {
 			return fmt.Errorf("configure WireGuard device %s: %w", d.name, explain(err, c.Port))
 		}
 	}
+	if len(have.Peers) == 0 && len(d.memory.endpoints) > 0 {
+		if err := d.greet(c.Peers); err != nil {
+			return err
+		}
+		if have, err = d.read(ctx); err != nil {
+			return err
+		}
+	}
 	return d.apply(peerChanges(have, c.Peers, d.memory.endpoints, time.Now()))
+}
+
+// greet gives peers to a device that has lost those of this run, as when its
+// helper died, and has it shake hands with each at once, by a keepalive that is
+// taken back afterwards. The peers still have sessions with the device that was,
+// and would send into the void for 15 s until they tried again by themselves
+// (WireGuard paper, section 6.2).
+func (d *Device) greet(peers map[mesh.Key]encryption.Peer) error {
+	changes := peerChanges(&wgtypes.Device{}, peers, d.memory.endpoints, time.Now())
+	for i := range changes {
+		greeting := time.Second
+		changes[i].peer.PersistentKeepaliveInterval = &greeting
+	}
+	return d.apply(changes)
 }
 
 // Prune removes the peers and allowed prefixes that this run wanted once and

@@ -180,6 +180,30 @@ func TestRoamedEndpointStays(t *testing.T) {
 	}
 }
 
+// TestReplacedDeviceGreets loses the device under a running daemon: its peers
+// still have sessions with the one that was.
+func TestReplacedDeviceGreets(t *testing.T) {
+	k, key := wgtest.New("wg9"), encryption.NewPrivateKey()
+	d, c := open(t, k), config(key, peer('A', "192.0.2.1:1", "10.0.0.1/32"), peer('B', "192.0.2.2:1", "10.0.0.2/32"))
+	if err := pass(t, d, c, true); err != nil {
+		t.Fatal(err)
+	}
+	before := k.String()
+	if k.Greets() != 0 {
+		t.Error("a new device greets peers that may not know this host yet: the first handshake would be lost, and 5 s with it")
+	}
+	k.Replace()
+	if err := pass(t, d, c, true); err != nil {
+		t.Fatal(err)
+	}
+	if k.Greets() != 2 {
+		t.Errorf("%d peers greeted, want 2", k.Greets())
+	}
+	if diff := cmp.Diff(before, k.String()); diff != "" {
+		t.Errorf("the new device differs from the old (-old +new):\n%s", diff)
+	}
+}
+
 // TestOrphansWait starts a second run over what a first one left.
 func TestOrphansWait(t *testing.T) {
 	k, key := wgtest.New("wg9"), encryption.NewPrivateKey()

@@ -29,6 +29,7 @@ type Kernel struct {
 	peers  map[wgtypes.Key]*wgtypes.Peer
 	fail   map[string]error
 	calls  []string
+	greets int
 }
 
 // New returns a Kernel whose only device is called name and has no key.
@@ -68,6 +69,22 @@ func (k *Kernel) Hear(key [32]byte, endpoint netip.AddrPort, at time.Time) {
 	defer k.mu.Unlock()
 	p := k.peers[key]
 	p.Endpoint, p.LastHandshakeTime = net.UDPAddrFromAddrPort(endpoint), at
+}
+
+// Replace puts a new device in the place of the old one, as happens when its
+// helper dies.
+func (k *Kernel) Replace() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.device = wgtypes.Device{Name: k.name, Type: wgtypes.LinuxKernel}
+	clear(k.peers)
+}
+
+// Greets returns how many handshakes were begun by turning a keepalive on.
+func (k *Kernel) Greets() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.greets
 }
 
 // Device implements the reading half of the seam of package wg.
@@ -145,6 +162,9 @@ func (k *Kernel) configurePeer(cfg wgtypes.PeerConfig) {
 		p.Endpoint = cfg.Endpoint
 	}
 	if cfg.PersistentKeepaliveInterval != nil {
+		if p.PersistentKeepaliveInterval == 0 && *cfg.PersistentKeepaliveInterval != 0 {
+			k.greets++ // WireGuard sends the first one at once
+		}
 		p.PersistentKeepaliveInterval = *cfg.PersistentKeepaliveInterval
 	}
 	if cfg.ReplaceAllowedIPs {
