@@ -101,6 +101,7 @@ generate: ## regenerate BPF objects and Go code, with clang 19
 verify: ## check generated code, formatting, vet and the architecture
 	tools/verify-generated.sh
 	unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run gofmt -w on: $$unformatted"; exit 1; fi
+	go mod tidy -diff
 	go vet ./...
 	$(GOTEST) -count 1 ./internal/arch
 
