@@ -33,12 +33,14 @@ func (e *Events) Run(ctx context.Context, fn func(datapath.Event)) error {
 		return fmt.Errorf("open flow events: %w", err)
 	}
 	defer r.Close()
-	defer context.AfterFunc(ctx, func() { r.SetDeadline(time.Unix(1, 0)) })()
+	// A deadline would not do: setting one waits for the lock that a read holds
+	// until the next event. What is not read yet stays in the ring.
+	defer context.AfterFunc(ctx, func() { r.Close() })()
 	var rec ringbuf.Record
 	for ctx.Err() == nil {
 		err := r.ReadInto(&rec)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			continue // ctx has ended
+		if errors.Is(err, os.ErrClosed) {
+			return nil // ctx has ended
 		}
 		if err != nil {
 			return fmt.Errorf("read flow events: %w", err)

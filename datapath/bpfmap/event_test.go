@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"net/netip"
+	"runtime"
 	"testing"
 	"time"
 
@@ -83,6 +84,7 @@ func TestEventsRunEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- maps.Events.Run(ctx, func(e datapath.Event) { t.Errorf("event %+v", e) }) }()
+	awaitStack(t, "EpollWait") // asked to stop in the middle of a read, not before it
 	cancel()
 	select {
 	case err := <-done:
@@ -92,4 +94,16 @@ func TestEventsRunEnds(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Fatal("reader did not stop")
 	}
+}
+
+// awaitStack waits until some goroutine is in a function of that name.
+func awaitStack(t *testing.T, function string) {
+	t.Helper()
+	buf := make([]byte, 1<<20)
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
+		if bytes.Contains(buf[:runtime.Stack(buf, true)], []byte(function)) {
+			return
+		}
+	}
+	t.Fatalf("no goroutine is in %s", function)
 }
