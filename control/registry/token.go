@@ -34,7 +34,7 @@ type TokenOptions struct {
 	Uses        int               // default 1
 	Labels      map[string]string // of the hosts that join with it
 	Namespace   string            // default identity.DefaultNamespace
-	Ephemeral   bool // refused, like Server: see CreateToken
+	Ephemeral   bool              // refused, like Server: see CreateToken
 	Server      bool
 	Description string
 	Author      string
