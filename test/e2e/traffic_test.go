@@ -162,6 +162,8 @@ func play(role string, args []string) int {
 		err = sendNumbers(args[0], done)
 	case "occupy":
 		err = occupy(args[0], done)
+	case "keys":
+		err = printKeys(args[0], args[1])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
