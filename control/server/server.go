@@ -123,6 +123,8 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := s.http.Shutdown(grace); err != nil {
 		_ = s.http.Close() // what does not end in time is cut off
 	}
-	_ = <-failed // Serve has returned: it says so by http.ErrServerClosed
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve join API on %s: %w", s.Address(), err)
+	}
 	return nil
 }
