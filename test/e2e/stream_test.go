@@ -26,6 +26,7 @@ const (
 	messageLen = 8 + len(mark)
 	sendEvery  = 5 * time.Millisecond
 	drainFor   = 2 * time.Second // how long the last echoes may take
+	writeFor   = 500 * time.Millisecond
 )
 
 // outcome puts the end of a probe into one word, where there is one.
@@ -98,6 +99,10 @@ func message(n int) []byte {
 func (l *ledger) send(c net.Conn, done <-chan struct{}) {
 	tick := time.NewTicker(sendEvery)
 	defer tick.Stop()
+	go func() { // a connection that was cut takes no more after a while
+		<-done
+		_ = c.SetWriteDeadline(time.Now().Add(writeFor))
+	}()
 	for n := 1; ; n++ {
 		select {
 		case <-done:
