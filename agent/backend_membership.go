@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -16,8 +17,6 @@ import (
 	"github.com/plexusmesh/plexus/control/registry"
 	"github.com/plexusmesh/plexus/control/token"
 	"github.com/plexusmesh/plexus/datapath/device"
-	"github.com/plexusmesh/plexus/encryption"
-	"github.com/plexusmesh/plexus/encryption/keys"
 	"github.com/plexusmesh/plexus/mesh"
 )
 
@@ -35,29 +34,38 @@ func (a *agent) Init(ctx context.Context, r api.InitRequest) (api.Joined, error)
 	if err != nil {
 		return api.Joined{}, invalid(err)
 	}
-	key, err := keys.LoadOrCreate(wireGuardKey(a.opts.Config.StateDir))
+	k, err := a.prepare()
 	if err != nil {
 		return api.Joined{}, err
 	}
-	opts.Key = key.Public()
+	opts.Key = k.key.Public()
 	server, e, err := bootstrap.Init(ctx, opts)
 	if err != nil {
-		return api.Joined{}, worded(err)
+		return api.Joined{}, errors.Join(worded(err), a.undo(ctx, k))
 	}
-	s, err := a.assemble(e, key, server)
+	s, err := a.assemble(e, k, server)
 	if err != nil {
-		return api.Joined{}, errors.Join(err, bootstrap.Remove(a.opts.Config.StateDir))
+		return api.Joined{}, errors.Join(err, a.undo(ctx, nil))
 	}
-	a.start(s)
-	s.member.awaitGoverned(ctx)
+	joined := a.begun(ctx, s)
 	text, created, err := server.Registry.CreateToken(ctx, registry.TokenOptions{Author: localAuthor})
 	if err != nil {
 		return api.Joined{}, fmt.Errorf("the mesh is made, but no join token: %w", err)
 	}
-	return api.Joined{
-		Node:  s.member.status(ctx).Node,
-		Token: &api.TokenCreated{Token: text, ID: created.ID, Expires: created.Expires},
-	}, nil
+	joined.Token = &api.TokenCreated{Token: text, ID: created.ID, Expires: created.Expires}
+	return joined, nil
+}
+
+// begun starts s and waits a while for the kernel to hold everything; what
+// hinders it then is said.
+func (a *agent) begun(ctx context.Context, s *session) api.Joined {
+	a.start(s)
+	governed := s.member.awaitGoverned(ctx)
+	st := s.member.status(ctx)
+	if governed {
+		st.Warnings = nil // what is left settles by itself, and status shows it
+	}
+	return api.Joined{Node: st.Node, Governed: governed, Warnings: st.Warnings}
 }
 
 func (a *agent) bootstrapOptions(r api.InitRequest) (bootstrap.Options, error) {
@@ -91,52 +99,82 @@ func (a *agent) Join(ctx context.Context, r api.JoinRequest) (api.Joined, error)
 		return api.Joined{}, err
 	}
 	defer a.busy.Unlock()
-	request, key, err := a.joinRequest(r)
+	request, err := a.joinRequest(r)
 	if err != nil {
 		return api.Joined{}, invalid(err)
 	}
+	k, err := a.prepare()
+	if err != nil {
+		return api.Joined{}, err
+	}
+	request.Key = k.key.Public()
 	e, err := client.Join(ctx, request)
 	if err != nil {
-		return api.Joined{}, worded(err)
+		return api.Joined{}, errors.Join(worded(err), a.undo(ctx, k))
 	}
 	e.Advertise = r.Advertise
-	s, err := a.enter(e, key)
+	s, err := a.enter(e, k)
 	if err != nil {
-		return api.Joined{}, errors.Join(err, client.Leave(ctx, e), client.Remove(a.opts.Config.StateDir))
+		return api.Joined{}, errors.Join(err, client.Leave(ctx, e), a.undo(ctx, nil))
 	}
-	a.start(s)
-	s.member.awaitGoverned(ctx)
-	return api.Joined{Node: s.member.status(ctx).Node}, nil
+	return a.begun(ctx, s), nil
 }
 
-func (a *agent) enter(e control.Enrolment, key encryption.PrivateKey) (*session, error) {
+// enter remembers e and builds its session.
+func (a *agent) enter(e control.Enrolment, k *kernel) (*session, error) {
 	if err := client.Save(a.opts.Config.StateDir, e); err != nil {
-		return nil, err
+		return nil, errors.Join(err, k.Close())
 	}
-	return a.assemble(e, key, nil)
+	return a.assemble(e, k, nil)
 }
 
-func (a *agent) joinRequest(r api.JoinRequest) (client.Request, encryption.PrivateKey, error) {
+// prepare finds out what this host lacks before anybody else hears of it: a
+// join that fails later would have used up a token.
+func (a *agent) prepare() (*kernel, error) {
+	cfg := a.opts.Config
+	if _, err := net.InterfaceByName(cfg.WireGuard.Device); err != nil { // one that exists may have the port
+		if err := portFree(cfg.WireGuard.Port); err != nil {
+			return nil, &api.Error{Code: "conflict", Text: err.Error()}
+		}
+	}
+	return a.openKernel()
+}
+
+// portFree reports who may be in the way of WireGuard.
+func portFree(port int) error {
+	c, err := net.ListenUDP("udp", &net.UDPAddr{Port: port})
+	if err != nil {
+		return fmt.Errorf("use UDP port %d for WireGuard: another program may have it (ss -ulpn shows which): stop it, or set wireguard.port: %w", port, err)
+	}
+	return c.Close()
+}
+
+// undo removes everything that makes this host a member, or half of one.
+func (a *agent) undo(ctx context.Context, k *kernel) error {
+	var err error
+	if k != nil {
+		err = k.Close()
+	}
+	return errors.Join(err, removeAll(ctx, a.opts.Config), a.forget())
+}
+
+func (a *agent) joinRequest(r api.JoinRequest) (client.Request, error) {
 	t, err := token.Parse(r.Token)
 	if err != nil {
-		return client.Request{}, encryption.PrivateKey{}, err
+		return client.Request{}, err
 	}
 	name, err := nodeName(r.NodeName)
 	if err != nil {
-		return client.Request{}, encryption.PrivateKey{}, err
+		return client.Request{}, err
 	}
 	addresses, err := a.addresses(r.Advertise)
 	if err != nil {
-		return client.Request{}, encryption.PrivateKey{}, err
-	}
-	key, err := keys.LoadOrCreate(wireGuardKey(a.opts.Config.StateDir))
-	if err != nil {
-		return client.Request{}, encryption.PrivateKey{}, err
+		return client.Request{}, err
 	}
 	return client.Request{
-		Token: t, Node: name, Addresses: addresses, Key: key.Public(),
+		Token: t, Node: name, Addresses: addresses,
 		Port: uint16(a.opts.Config.WireGuard.Port), Version: a.opts.Version,
-	}, key, nil
+	}, nil
 }
 
 // vacant holds busy, unless this host is a member already.
@@ -152,10 +190,14 @@ func (a *agent) vacant() error {
 }
 
 // Leave takes this host out of its mesh and removes everything of ours from it.
+// With force it also removes what an interrupted init or join has left.
 func (a *agent) Leave(ctx context.Context, r api.LeaveRequest) error {
 	a.busy.Lock()
 	defer a.busy.Unlock()
 	m, err := a.joined()
+	if err != nil && r.Force {
+		return a.undo(ctx, nil)
+	}
 	if err != nil {
 		return err
 	}
@@ -167,7 +209,7 @@ func (a *agent) Leave(ctx context.Context, r api.LeaveRequest) error {
 	a.now = nil
 	a.mu.Unlock()
 	s.stop()
-	return errors.Join(removeAll(ctx, a.opts.Config), a.forget())
+	return a.undo(ctx, nil)
 }
 
 // farewell tells the mesh. With force it does not need to hear.

@@ -14,7 +14,6 @@ import (
 	"github.com/plexusmesh/plexus/control"
 	"github.com/plexusmesh/plexus/control/client"
 	"github.com/plexusmesh/plexus/datapath/device"
-	"github.com/plexusmesh/plexus/encryption"
 	"github.com/plexusmesh/plexus/kvstore"
 	"github.com/plexusmesh/plexus/kvstore/mirror"
 	"github.com/plexusmesh/plexus/kvstore/publish"
@@ -31,7 +30,6 @@ type member struct {
 	opts      Options
 	logger    *slog.Logger
 	enrolment control.Enrolment
-	key       encryption.PrivateKey
 	started   time.Time
 
 	etcd      *kvstore.Client
@@ -56,15 +54,16 @@ type member struct {
 	reported error         // why servers could not be shown our addresses
 }
 
-// newMember builds the parts. It starts nothing and changes nothing.
-func newMember(o Options, e control.Enrolment, key encryption.PrivateKey) (*member, error) {
+// newMember builds the parts around k, which is then the member's to close, also
+// when it fails. It starts nothing and changes nothing.
+func newMember(o Options, e control.Enrolment, k *kernel) (*member, error) {
 	m := &member{
-		opts: o, logger: o.Logger, enrolment: e, key: key, started: time.Now(),
+		opts: o, logger: o.Logger, enrolment: e, kernel: k, started: time.Now(),
 		refused: &refusals{}, news: make(chan struct{}, 1), moved: make(chan struct{}, 1), governed: make(chan struct{}),
 	}
 	tlsConfig, err := client.TLS(e)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, m.Close())
 	}
 	if err := m.open(tlsConfig); err != nil {
 		return nil, errors.Join(err, m.Close())
@@ -73,9 +72,6 @@ func newMember(o Options, e control.Enrolment, key encryption.PrivateKey) (*memb
 }
 
 func (m *member) open(tlsConfig *tls.Config) (err error) {
-	if m.kernel, err = openKernel(m.opts, m.key); err != nil {
-		return err
-	}
 	m.etcd, err = kvstore.Open(kvstore.Options{Endpoints: m.enrolment.Etcd, TLS: tlsConfig, Logger: m.logger})
 	if err != nil {
 		return err
@@ -170,19 +166,22 @@ func (m *member) noteApplied(d plan.Desired, err error) {
 	m.applied = &d
 }
 
-// awaitGoverned waits, for a bounded time, until the kernel holds everything.
-func (m *member) awaitGoverned(ctx context.Context) {
+// awaitGoverned waits, for a bounded time, until the kernel holds everything,
+// and reports whether it does.
+func (m *member) awaitGoverned(ctx context.Context) bool {
 	select {
 	case <-ctx.Done():
-	case <-m.governed:
 	case <-time.After(governedWithin):
+	case <-m.governed:
+		return true
 	}
+	return false
 }
 
 // claim is what this host says of itself.
 func (m *member) claim(addresses []netip.Addr) mesh.Claim {
 	return mesh.Claim{
-		Node: m.enrolment.Node, Addresses: addresses, Key: m.key.Public(),
+		Node: m.enrolment.Node, Addresses: addresses, Key: m.kernel.key.Public(),
 		Port: uint16(m.opts.Config.WireGuard.Port), Version: m.opts.Version,
 	}
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/plexusmesh/plexus/control"
 	"github.com/plexusmesh/plexus/control/bootstrap"
-	"github.com/plexusmesh/plexus/encryption"
 	"github.com/plexusmesh/plexus/encryption/keys"
 )
 
@@ -37,16 +36,25 @@ func (a *agent) open(ctx context.Context, e control.Enrolment) (*session, error)
 			return nil, err
 		}
 	}
-	key, err := keys.LoadOrCreate(wireGuardKey(a.opts.Config.StateDir))
+	k, err := a.openKernel()
 	if err != nil {
 		return nil, errors.Join(err, closeServer(server))
 	}
-	return a.assemble(e, key, server)
+	return a.assemble(e, k, server)
 }
 
-// assemble joins a member and a server, which it closes if it cannot.
-func (a *agent) assemble(e control.Enrolment, key encryption.PrivateKey, server *bootstrap.Server) (*session, error) {
-	m, err := newMember(a.opts, e, key)
+// openKernel opens the datapath with this host's key, which it makes if need be.
+func (a *agent) openKernel() (*kernel, error) {
+	key, err := keys.LoadOrCreate(wireGuardKey(a.opts.Config.StateDir))
+	if err != nil {
+		return nil, err
+	}
+	return openKernel(a.opts, key)
+}
+
+// assemble joins a member and a server; it closes what it was given if it cannot.
+func (a *agent) assemble(e control.Enrolment, k *kernel, server *bootstrap.Server) (*session, error) {
+	m, err := newMember(a.opts, e, k)
 	if err != nil {
 		return nil, errors.Join(err, closeServer(server))
 	}

@@ -147,7 +147,7 @@ type TokenCreated struct {
 // Token is a join token without its secret.
 type Token struct {
 	ID          string            `json:"id"`
-	State       string            `json:"state"` // "valid", "expired" or "used up"
+	State       string            `json:"state"` // "valid", "expired", "used up" or "revoked"
 	Created     time.Time         `json:"created"`
 	Expires     time.Time         `json:"expires"`
 	UsesLeft    int               `json:"usesLeft"`
@@ -178,8 +178,10 @@ type JoinRequest struct {
 
 // Joined says what a host became by init or join.
 type Joined struct {
-	Node  NodeStatus    `json:"node"`
-	Token *TokenCreated `json:"token,omitempty"` // after init: for the next host
+	Node     NodeStatus    `json:"node"`
+	Governed bool          `json:"governed"`           // whether tunnel and policy were in force when it was answered
+	Warnings []Warning     `json:"warnings,omitempty"` // what hindered that
+	Token    *TokenCreated `json:"token,omitempty"`    // after init: for the next host
 }
 
 // LeaveRequest takes this host out of its mesh.

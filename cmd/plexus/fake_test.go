@@ -87,13 +87,17 @@ func (d fakeDaemon) Status(context.Context) (api.Status, error) {
 }
 
 func (d fakeDaemon) Init(_ context.Context, r api.InitRequest) (api.Joined, error) {
-	return api.Joined{Node: alpha, Token: &newToken1}, d.note("init", r)
+	return api.Joined{Node: alpha, Governed: true, Token: &newToken1}, d.note("init", r)
 }
 
 func (d fakeDaemon) Join(_ context.Context, r api.JoinRequest) (api.Joined, error) {
 	n := alpha
 	n.Name, n.Server = r.NodeName, false
-	return api.Joined{Node: n}, d.note("join", r)
+	j := api.Joined{Node: n, Governed: r.NodeName != "slow"}
+	if !j.Governed {
+		j.Warnings = []api.Warning{{Code: "resource-failing", Severity: "error", Text: "ensure tunnel: no /dev/net/tun"}}
+	}
+	return j, d.note("join", r)
 }
 
 func (d fakeDaemon) Leave(_ context.Context, r api.LeaveRequest) error { return d.note("leave", r) }

@@ -50,7 +50,7 @@ Cilium clusters among them, and cannot be changed later.`,
 		if err != nil {
 			return err
 		}
-		return p.print(cmd.OutOrStdout(), joined, func(w io.Writer) error { return writeJoined(w, joined) })
+		return printJoined(cmd, p, joined)
 	}
 	return cmd
 }
@@ -72,6 +72,23 @@ func completeInit(r *api.InitRequest, h host, l labelled) (err error) {
 	r.Namespace = l.namespace
 	r.Labels, err = l.parse()
 	return err
+}
+
+// printJoined says what a host has become and, where tunnel and policy are not
+// in force yet, what hinders that.
+func printJoined(cmd *cobra.Command, p *printer, j api.Joined) error {
+	if err := p.print(cmd.OutOrStdout(), j, func(w io.Writer) error { return writeJoined(w, j) }); err != nil {
+		return err
+	}
+	if j.Governed {
+		return nil
+	}
+	stderr := cmd.ErrOrStderr()
+	for _, warning := range j.Warnings {
+		fmt.Fprintf(stderr, "plexus: %s: %s\n", warning.Severity, warning.Text)
+	}
+	fmt.Fprintln(stderr, "plexus: the host has joined, but tunnel and policy are not in force yet: plexus status --wait tells when they are")
+	return errDegraded
 }
 
 // writeJoined says what a host has become.

@@ -59,7 +59,7 @@ stay in the history of the shell: prefer --token-file, or "-" for standard input
 		if err != nil {
 			return err
 		}
-		return p.print(cmd.OutOrStdout(), joined, func(w io.Writer) error { return writeJoined(w, joined) })
+		return printJoined(cmd, p, joined)
 	}
 	return cmd
 }
