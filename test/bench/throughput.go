@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/plexusmesh/plexus/internal/lab"
+)
+
+const (
+	throughputTimes = 11 // of each, in turn
+	throughputGoal  = 0.95
+	runSeconds      = "2"
+	iperfPort       = "5201"
+)
+
+// path is two hosts with a tunnel between them.
+type path struct {
+	from, to *lab.Host
+	address  string // of to, in the tunnel
+}
+
+// throughput compares the mesh with a tunnel that has no plexusd, no BPF and the
+// same WireGuard, on hosts of the same make.
+func throughput(ctx context.Context, m *mesh) (_ []result, err error) {
+	if err := m.apply(ctx, iperfPort); err != nil {
+		return nil, err
+	}
+	s, err := m.status(ctx, m.lab.Hosts[0])
+	if err != nil {
+		return nil, err
+	}
+	hand, err := newHand(ctx, s.Datapath.WireGuard == "kernel")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, hand.Close()) }()
+	paths := []path{
+		{m.lab.Hosts[0], m.lab.Hosts[1], m.mesh4[1]},
+		{hand.Hosts[0], hand.Hosts[1], handAddress(1)},
+	}
+	for _, p := range paths {
+		if err := p.serve(ctx); err != nil {
+			return nil, err
+		}
+	}
+	rates, err := alternate(ctx, paths)
+	if err != nil {
+		return nil, err
+	}
+	return compare(rates, s.Datapath.WireGuard), nil
+}
+
+func (p path) serve(ctx context.Context) error {
+	if _, err := p.to.StartDaemon("/usr/bin/iperf3", "--server", "--port", iperfPort); err != nil {
+		return err
+	}
+	return until(ctx, startTime, func() error {
+		_, err := p.rate(ctx, "1") // also lets WireGuard shake hands
+		return err
+	})
+}
+
+// alternate measures each path in turn, so that what else the machine does
+// harms them alike.
+func alternate(ctx context.Context, paths []path) ([][]float64, error) {
+	rates := make([][]float64, len(paths))
+	for range throughputTimes {
+		for i, p := range paths {
+			r, err := p.rate(ctx, runSeconds)
+			if err != nil {
+				return nil, err
+			}
+			rates[i] = append(rates[i], r)
+		}
+	}
+	return rates, nil
+}
+
+// rate is what arrives over one TCP connection, in bits a second.
+func (p path) rate(ctx context.Context, seconds string) (float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	out, err := p.from.Output(ctx, "iperf3", "--connect-timeout", "1000", "--client", p.address, "--port", iperfPort, "--time", seconds, "--json")
+	var report struct {
+		Error string
+		End   struct {
+			Received struct {
+				BitsPerSecond float64 `json:"bits_per_second"`
+			} `json:"sum_received"`
+		}
+	}
+	if jerr := json.Unmarshal(out, &report); jerr != nil {
+		return 0, errors.Join(err, fmt.Errorf("decode report of iperf3: %w", jerr))
+	}
+	if report.Error != "" || report.End.Received.BitsPerSecond == 0 {
+		return 0, fmt.Errorf("run iperf3 to %s: nothing received: %s", p.address, report.Error)
+	}
+	return report.End.Received.BitsPerSecond, nil
+}
+
+func compare(rates [][]float64, kind string) []result {
+	ours, hand := spreadOf(rates[0]), spreadOf(rates[1])
+	ratio := ours.median / hand.median
+	say := func(s spread[float64]) string {
+		return fmt.Sprintf("%.0f Mbit/s (%.0f to %.0f, %d times)", s.median/1e6, s.least/1e6, s.most/1e6, throughputTimes)
+	}
+	return []result{
+		{"TCP throughput, mesh to WireGuard by hand", fmt.Sprintf(">= %.2f", throughputGoal), fmt.Sprintf("%.3f", ratio), when(ratio >= throughputGoal)},
+		{"  mesh, " + kind + " WireGuard", "", say(ours), noGoal},
+		{"  by hand, the same", "", say(hand), noGoal},
+	}
+}
+
+// newHand makes two hosts with a WireGuard tunnel by ip and wg alone.
+func newHand(ctx context.Context, kernel bool) (*lab.Lab, error) {
+	l, err := lab.New(lab.Options{Prefix: "bench-hand", Hosts: 2, IPv6: true})
+	if err != nil {
+		return nil, err
+	}
+	if err := tunnel(ctx, l, kernel); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+func handAddress(i int) string { return fmt.Sprintf("10.99.0.%d", i+1) }
+
+func tunnel(ctx context.Context, l *lab.Lab, kernel bool) error {
+	keys := make([]string, len(l.Hosts))
+	for i, h := range l.Hosts {
+		if err := addDevice(ctx, h, kernel); err != nil {
+			return err
+		}
+		out, err := h.Output(ctx, "sh", "-c", "umask 077; wg genkey >/run/key && wg pubkey </run/key")
+		if err != nil {
+			return err
+		}
+		keys[i] = strings.TrimSpace(string(out))
+	}
+	for i, h := range l.Hosts {
+		other := 1 - i
+		for _, line := range []string{
+			"wg set wg0 listen-port 51871 private-key /run/key peer " + keys[other] +
+				" allowed-ips " + handAddress(other) + "/32 endpoint " + l.Hosts[other].Addr4.String() + ":51871",
+			"ip addr add " + handAddress(i) + "/24 dev wg0",
+			"ip link set wg0 mtu 1420 up", // what plexusd chooses on a link of 1500
+		} {
+			if err := h.Run(ctx, strings.Fields(line)...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func addDevice(ctx context.Context, h *lab.Host, kernel bool) error {
+	if kernel {
+		return h.Run(ctx, "ip", "link", "add", "wg0", "type", "wireguard")
+	}
+	if _, err := h.StartDaemon(plexusd, "wireguard", "--device", "wg0", "--mtu", "1420", "--pid-file", "/run/wg0.pid"); err != nil {
+		return err
+	}
+	return until(ctx, 5*time.Second, func() error { return h.Run(ctx, "wg", "show", "wg0") })
+}
