@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -75,6 +76,7 @@ func TestInitJoinRestart(t *testing.T) {
 	check(t, err)
 	stop := run(t, s)
 	checkServer(t, s, e)
+	checkPeerPort(t, o.StateDir, e)
 	host := join(t, s)
 	shown(t, s, host)
 	stop()
@@ -131,6 +133,37 @@ func checkServer(t *testing.T, s *Server, e control.Enrolment) {
 	}
 	if _, err := net.DialTimeout("tcp", "192.0.2.1:2380", time.Second); err == nil {
 		t.Error("etcd's peer port is open to hosts")
+	}
+}
+
+// checkPeerPort makes sure that no process of the server's machine, with or
+// without a host's certificate, can speak to etcd as one of its members: what
+// these say is written without asking which user it is.
+func checkPeerPort(t *testing.T, stateDir string, e control.Enrolment) {
+	t.Helper()
+	host, err := client.TLS(e)
+	check(t, err)
+	own, err := filesIn(stateDir).clientTLS()
+	check(t, err)
+	for name, tt := range map[string]struct {
+		scheme string
+		cfg    *tls.Config
+		open   bool
+	}{
+		"in plaintext":             {"http", nil, false},
+		"without a certificate":    {"https", &tls.Config{RootCAs: host.RootCAs}, false},
+		"with a host's":            {"https", host, false},
+		"with the server's, as it": {"https", own, true},
+	} {
+		transport := &http.Transport{TLSClientConfig: tt.cfg}
+		resp, err := (&http.Client{Transport: transport, Timeout: 5 * time.Second}).Get(tt.scheme + "://127.0.0.1:2380/members")
+		if err == nil {
+			resp.Body.Close()
+		}
+		if opened := err == nil && resp.StatusCode == http.StatusOK; opened != tt.open {
+			t.Errorf("peer port %s: open %v, %v; want open %v", name, opened, err, tt.open)
+		}
+		transport.CloseIdleConnections()
 	}
 }
 

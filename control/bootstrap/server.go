@@ -160,6 +160,7 @@ func (s *Server) openStore(ctx context.Context, p parts, f files) (err error) {
 	s.Etcd, err = embedded.Open(ctx, embedded.Options{
 		Dir: filepath.Join(p.stateDir, "etcd"), TLS: f.etcd(), Logger: p.logger,
 		Listen: p.settings.Ports.etcd(), Peer: p.settings.Ports.etcdPeer(),
+		PeerTLS: f.etcd(), PeerNames: []string{ca.ServerName(p.settings.Node)},
 	})
 	if err != nil {
 		return err

@@ -40,9 +40,10 @@ type Options struct {
 	// Peer is where other etcd members connect. The default, 127.0.0.1:2380,
 	// is right for a single server: nobody else needs it.
 	Peer netip.AddrPort
-	// PeerTLS and PeerNames, the common names of the other servers'
-	// certificates, are required when Peer is not loopback. Without names
-	// every host of the mesh could be an etcd member.
+	// PeerTLS and PeerNames, the common names of the servers' certificates,
+	// are required with TLS, and when Peer is not loopback. What a member says
+	// is done without asking which user it is: without TLS every process of
+	// this machine could write any key, and without names every host.
 	PeerTLS   *Files
 	PeerNames []string
 
@@ -81,7 +82,7 @@ func (o Options) validate() error {
 	if o.TLS == nil && !o.Listen.Addr().IsLoopback() {
 		errs = append(errs, fmt.Errorf("etcd: listening on %s needs TLS", o.Listen))
 	}
-	if !o.Peer.Addr().IsLoopback() && (o.PeerTLS == nil || len(o.PeerNames) == 0) {
+	if (o.TLS != nil || !o.Peer.Addr().IsLoopback()) && (o.PeerTLS == nil || len(o.PeerNames) == 0) {
 		errs = append(errs, fmt.Errorf("etcd: listening for members on %s needs TLS and their names", o.Peer))
 	}
 	return errors.Join(errs...)

@@ -151,11 +151,13 @@ func TestValidate(t *testing.T) {
 	open4, loop := netip.MustParseAddrPort("0.0.0.0:2379"), netip.MustParseAddrPort("127.0.0.1:2379")
 	log := slog.New(slog.DiscardHandler)
 	for name, opts := range map[string]embedded.Options{
-		"no directory":         {Logger: log, Listen: loop},
-		"no logger":            {Dir: t.TempDir(), Listen: loop},
-		"plaintext for all":    {Dir: t.TempDir(), Logger: log, Listen: open4},
-		"members without TLS":  {Dir: t.TempDir(), Logger: log, Listen: loop, Peer: open4},
-		"members without name": {Dir: t.TempDir(), Logger: log, Listen: loop, Peer: open4, PeerTLS: &embedded.Files{}},
+		"no directory":               {Logger: log, Listen: loop},
+		"no logger":                  {Dir: t.TempDir(), Listen: loop},
+		"plaintext for all":          {Dir: t.TempDir(), Logger: log, Listen: open4},
+		"local members in plaintext": {Dir: t.TempDir(), Logger: log, Listen: loop, TLS: &embedded.Files{}},
+		"local members without name": {Dir: t.TempDir(), Logger: log, Listen: loop, TLS: &embedded.Files{}, PeerTLS: &embedded.Files{}},
+		"members without TLS":        {Dir: t.TempDir(), Logger: log, Listen: loop, Peer: open4},
+		"members without name":       {Dir: t.TempDir(), Logger: log, Listen: loop, Peer: open4, PeerTLS: &embedded.Files{}},
 	} {
 		if _, err := open(t, opts); err == nil || !strings.HasPrefix(err.Error(), "etcd: ") {
 			t.Errorf("%s: error = %v, want to be refused", name, err)

@@ -53,6 +53,7 @@ func start(t testing.TB, pki *PKI) *Server {
 	s := &Server{PKI: pki, opts: embedded.Options{Dir: t.TempDir(), Logger: Logger(t), UnsafeNoFsync: true}}
 	if pki != nil {
 		s.opts.TLS = pki.files(t, Admin)
+		s.opts.PeerTLS, s.opts.PeerNames = s.opts.TLS, []string{Admin}
 	}
 	t.Cleanup(s.Stop)
 	// Between finding a free port and using it another test may take it.
