@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -99,5 +100,12 @@ func TestNodeNames(t *testing.T) {
 		if _, err := nodeName(bad); err == nil || !strings.Contains(err.Error(), "--node-name") {
 			t.Errorf("nodeName(%q): %v, want an error with the remedy", bad, err)
 		}
+	}
+}
+
+func TestPortsOfServersComeFromTheEnrolment(t *testing.T) {
+	got := portsIn([]string{"https://192.0.2.1:12379", "https://[2001:db8::1]:12379", "192.0.2.1:7444", "nowhere", "a:x"})
+	if want := []uint16{7444, 12379}; !slices.Equal(got, want) {
+		t.Errorf("portsIn = %v, want %v", got, want)
 	}
 }

@@ -3,8 +3,11 @@ package agent
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/plexusmesh/plexus/agent/facts"
@@ -127,14 +130,32 @@ func (m *member) local() (plan.Local, bool) {
 		Mesh4: m.enrolment.Mesh4, Mesh6: m.enrolment.Mesh6, Pools: m.enrolment.Pools,
 		Device: cfg.WireGuard.Device, Addresses: m.uplinks.Addresses, MTU: m.uplinks.MTU,
 		Services: facts.Services(facts.Ports{
-			WireGuard: uint16(cfg.WireGuard.Port), API: uint16(cfg.API.Port),
-			EtcdClient: uint16(cfg.Etcd.ClientPort), EtcdPeer: uint16(cfg.Etcd.PeerPort), Server: m.enrolment.Server,
+			WireGuard: uint16(cfg.WireGuard.Port), API: portsIn(m.enrolment.Servers), Etcd: portsIn(m.enrolment.Etcd),
+			EtcdPeer: uint16(cfg.Etcd.PeerPort), Server: m.enrolment.Server,
 		}, m.ssh),
 	}
 	for _, u := range m.uplinks.Uplinks {
 		l.Uplinks = append(l.Uplinks, u.Name)
 	}
 	return l, true
+}
+
+// portsIn returns the ports of "host:port", with or without a scheme. Others
+// could not be dialled, which status tells.
+func portsIn(servers []string) []uint16 {
+	var ports []uint16
+	for _, s := range servers {
+		if _, after, ok := strings.Cut(s, "://"); ok {
+			s = after
+		}
+		if _, text, err := net.SplitHostPort(s); err == nil {
+			if port, err := strconv.ParseUint(text, 10, 16); err == nil {
+				ports = append(ports, uint16(port))
+			}
+		}
+	}
+	slices.Sort(ports)
+	return slices.Compact(ports)
 }
 
 // reporting shows this host to a server at each of its addresses, since a claim

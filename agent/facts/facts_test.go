@@ -52,6 +52,7 @@ func TestSSHPorts(t *testing.T) {
 		{"sshd on a port of its own", "sshd", table, []uint16{2222}},
 		{"another program", "nginx", table, nil},
 		{"socket activation on port 22", "systemd", strings.Replace(table, ":1F90", ":0016", 1), []uint16{22}},
+		{"a user's program that calls itself sshd", "sshd", strings.Replace(table, " 0        0 4711", " 1000     0 4711", 1), nil},
 		{"nothing listens", "sshd", table[:strings.Index(table, "\n")+1], nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -98,10 +99,15 @@ func TestParseListeningOnThisKernel(t *testing.T) {
 }
 
 func TestServersKeepTheirOwnPortsOpen(t *testing.T) {
-	ports := Ports{WireGuard: 51871, API: 7443, EtcdClient: 2379, EtcdPeer: 2380}
+	ports := Ports{WireGuard: 51871, API: []uint16{7443}, Etcd: []uint16{2379, 12379}, EtcdPeer: 2380}
 	api := datapath.Pinhole{Direction: policy.Ingress, Protocol: tcp, Port: 7443}
 	if _, open := Services(ports, nil)[api]; open {
 		t.Error("a host that is no server leaves the join API's port open")
+	}
+	for _, port := range ports.Etcd {
+		if _, open := Services(ports, nil)[datapath.Pinhole{Direction: policy.Egress, Protocol: tcp, Port: port}]; !open {
+			t.Errorf("policy can cut this host off from etcd at port %d", port)
+		}
 	}
 	ports.Server = true
 	if _, open := Services(ports, nil)[api]; !open {

@@ -20,8 +20,9 @@ var sshNames = []string{"sshd", "dropbear", "tinysshd"}
 // activation that is the service manager (RFC 4253, section 4.1).
 const sshPort = 22
 
-// SSHPorts returns the TCP ports on which an SSH server listens, sorted. proc is
-// where procfs is mounted.
+// SSHPorts returns the TCP ports on which an SSH server of root's listens,
+// sorted. Other users choose the names of their programs freely, and could open
+// any port by calling one sshd. proc is where procfs is mounted.
 func SSHPorts(proc string) ([]uint16, error) {
 	listening := make(map[string]uint16) // by socket inode
 	for _, file := range []string{"self/net/tcp", "self/net/tcp6"} {
@@ -44,14 +45,17 @@ func SSHPorts(proc string) ([]uint16, error) {
 // tcpListen is TCP_LISTEN of include/net/tcp_states.h, as procfs prints it.
 const tcpListen = "0A"
 
+// root is the uid that a socket of root's has there.
+const root = "0"
+
 // parseListening reads /proc/net/tcp (Documentation/networking/proc_net_tcp.rst)
-// into ports by inode.
+// into ports by inode. Sockets that root has not made are left out.
 func parseListening(r io.Reader, listening map[string]uint16) error {
 	lines := bufio.NewScanner(r)
 	lines.Scan() // the heading
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
-		if len(fields) < 10 || fields[3] != tcpListen {
+		if len(fields) < 10 || fields[3] != tcpListen || fields[7] != root {
 			continue
 		}
 		_, hex, _ := strings.Cut(fields[1], ":")
