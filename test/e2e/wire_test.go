@@ -32,6 +32,8 @@ func TestEncryption(t *testing.T) {
 			m.converge(t)
 		})
 	}
+	t.Run("the guard needs neither tunnel nor daemon", m.testGuard)
+	t.Run("a stranger's mesh address is a spoof", m.testSpoof)
 }
 
 // talk has web send to db over both families and protocols, does something in
