@@ -76,9 +76,15 @@ func (k *kernel) seed(d plan.Desired) error {
 }
 
 // pruneLinks waits for no source: an interface that is no longer managed is
-// this host's own decision.
+// this host's own decision. One that is only silent for the moment keeps its
+// programs, so that its first packet afterwards does not come before they do.
 func (k *kernel) pruneLinks(_ context.Context, d plan.Desired, _ bool) error {
-	return k.programs.PruneLinks(d.Links)
+	attached, err := k.programs.ListLinks()
+	if err != nil {
+		return err
+	}
+	silent := slices.DeleteFunc(attached, func(l datapath.Link) bool { return !device.Silent(l.Name) })
+	return k.programs.PruneLinks(slices.Concat(d.Links, silent))
 }
 
 func (k *kernel) ensurePeers(ctx context.Context, d plan.Desired) error {

@@ -3,6 +3,7 @@ package device
 import (
 	"errors"
 	"fmt"
+	"net"
 
 	nl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -15,6 +16,21 @@ func Discover(o Options) (State, error) {
 		return State{}, err
 	}
 	return classify(f, o), nil
+}
+
+// Silent reports whether a link is there but of no use to this host at the
+// moment: it is down, or has no usable address. One that belongs to a bridge or
+// bond is not silent, since it carries packets for that.
+func Silent(name string) bool {
+	link, err := nl.LinkByName(name)
+	if err != nil || link.Attrs().MasterIndex != 0 {
+		return false
+	}
+	if link.Attrs().Flags&net.FlagUp == 0 {
+		return true
+	}
+	addrs, err := whole(nl.AddrList(link, nl.FAMILY_ALL))
+	return err == nil && len(usableAddresses(addrs, nil)) == 0
 }
 
 func gather() (facts, error) {

@@ -157,3 +157,27 @@ func addresses(s device.State) []string {
 	}
 	return out
 }
+
+func TestSilent(t *testing.T) {
+	netnstest.Run(t, func() {
+		ip(t, "link add sil0 type veth peer name sil1")
+		ip(t, "link add sbr0 type bridge")
+		for _, step := range []struct {
+			change string
+			want   bool
+		}{
+			{"addr add 192.0.2.9/24 dev sil0", true}, // still down
+			{"link set sil0 up", false},
+			{"addr flush dev sil0", true},
+			{"addr add 192.0.2.9/24 dev sil0", false},
+			{"link set sil0 down", true},
+			{"link set sil0 master sbr0", false}, // its bridge's from now on
+			{"link del sil0", false},
+		} {
+			ip(t, step.change)
+			if got := device.Silent("sil0"); got != step.want {
+				t.Errorf("Silent after ip %s: %v, want %v", step.change, got, step.want)
+			}
+		}
+	})
+}
