@@ -90,8 +90,9 @@ fuzz: ## run every fuzz target for FUZZTIME (5s)
 	tools/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: build bin/plexus-lab ## run the benchmarks; as root
-	go test -run '^$$' -bench . -benchtime 1x -timeout 15m ./test/bench/...
+bench: build ## measure joins, policy, throughput and memory, or what BENCH names; as root
+	go build -trimpath -o bin/plexus-bench ./test/bench
+	bin/plexus-bench $(BENCH)
 
 .PHONY: generate
 generate: ## regenerate BPF objects and Go code, with clang 19

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	throughputTimes = 11 // of each, in turn
+	throughputTimes = 12 // of each, in turn
 	throughputGoal  = 0.95
 	runSeconds      = "2"
 	iperfPort       = "5201"
@@ -65,13 +65,14 @@ func (p path) serve(ctx context.Context) error {
 	})
 }
 
-// alternate measures each path in turn, so that what else the machine does
-// harms them alike.
+// alternate measures the paths in turn, and in turn begins with each, so that
+// what else the machine does harms them alike.
 func alternate(ctx context.Context, paths []path) ([][]float64, error) {
 	rates := make([][]float64, len(paths))
-	for range throughputTimes {
-		for i, p := range paths {
-			r, err := p.rate(ctx, runSeconds)
+	for round := range throughputTimes {
+		for turn := range paths {
+			i := (round + turn) % len(paths)
+			r, err := paths[i].rate(ctx, runSeconds)
 			if err != nil {
 				return nil, err
 			}
