@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/plexusmesh/plexus/agent/api"
 	"github.com/plexusmesh/plexus/encryption/wg"
+	"github.com/plexusmesh/plexus/kvstore"
 	"github.com/plexusmesh/plexus/mesh"
 	"github.com/plexusmesh/plexus/plan"
 	"github.com/plexusmesh/plexus/policy"
@@ -175,7 +177,7 @@ func (m *member) warnings(d *plan.Desired) []api.Warning {
 	}
 	for _, mir := range m.mirrors {
 		if st := mir.Status(); st.Err != nil {
-			add("etcd-unreachable", "warning", fmt.Sprintf("etcd cannot be read (%s): what is known stays in force: %v", strings.Join(m.enrolment.Etcd, ", "), st.Err))
+			out = append(out, m.unread(st.Err))
 			break // the others say the same
 		}
 	}
@@ -196,6 +198,17 @@ func (m *member) warnings(d *plan.Desired) []api.Warning {
 		}
 	}
 	return append(out, m.ownWarnings()...)
+}
+
+// unread says why etcd cannot be read: it is away, or it does not take this host
+// for a member any more, which then never hears of its own removal.
+func (m *member) unread(err error) api.Warning {
+	if errors.Is(err, kvstore.ErrPermission) || errors.Is(err, kvstore.ErrUnauthenticated) {
+		return api.Warning{Code: "access-refused", Severity: "error",
+			Text: fmt.Sprintf("the mesh refuses this host: it was removed, or its certificate was revoked; what was in force stays so: leave with plexus leave --force and join again: %v", err)}
+	}
+	return api.Warning{Code: "etcd-unreachable", Severity: "warning",
+		Text: fmt.Sprintf("etcd cannot be read (%s): what is known stays in force: %v", strings.Join(m.enrolment.Etcd, ", "), err)}
 }
 
 func (m *member) ownWarnings() []api.Warning {
