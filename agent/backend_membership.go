@@ -34,7 +34,7 @@ func (a *agent) Init(ctx context.Context, r api.InitRequest) (api.Joined, error)
 	if err != nil {
 		return api.Joined{}, invalid(err)
 	}
-	k, err := a.prepare()
+	k, err := a.prepare(ctx)
 	if err != nil {
 		return api.Joined{}, err
 	}
@@ -45,7 +45,7 @@ func (a *agent) Init(ctx context.Context, r api.InitRequest) (api.Joined, error)
 	}
 	s, err := a.assemble(e, k, server)
 	if err != nil {
-		return api.Joined{}, errors.Join(err, a.undo(ctx, nil))
+		return api.Joined{}, errors.Join(err, a.forget(ctx))
 	}
 	joined := a.begun(ctx, s)
 	text, created, err := server.Registry.CreateToken(ctx, registry.TokenOptions{Author: localAuthor})
@@ -103,7 +103,7 @@ func (a *agent) Join(ctx context.Context, r api.JoinRequest) (api.Joined, error)
 	if err != nil {
 		return api.Joined{}, invalid(err)
 	}
-	k, err := a.prepare()
+	k, err := a.prepare(ctx)
 	if err != nil {
 		return api.Joined{}, err
 	}
@@ -115,7 +115,8 @@ func (a *agent) Join(ctx context.Context, r api.JoinRequest) (api.Joined, error)
 	e.Advertise = r.Advertise
 	s, err := a.enter(e, k)
 	if err != nil {
-		return api.Joined{}, errors.Join(err, client.Leave(ctx, e), a.undo(ctx, nil))
+		gone := client.Leave(context.WithoutCancel(ctx), e)
+		return api.Joined{}, errors.Join(err, gone, a.undo(ctx, nil), client.Remove(a.opts.Config.StateDir))
 	}
 	return a.begun(ctx, s), nil
 }
@@ -130,14 +131,19 @@ func (a *agent) enter(e control.Enrolment, k *kernel) (*session, error) {
 
 // prepare finds out what this host lacks before anybody else hears of it: a
 // join that fails later would have used up a token.
-func (a *agent) prepare() (*kernel, error) {
+func (a *agent) prepare(ctx context.Context) (*kernel, error) {
 	cfg := a.opts.Config
 	if _, err := net.InterfaceByName(cfg.WireGuard.Device); err != nil { // one that exists may have the port
 		if err := portFree(cfg.WireGuard.Port); err != nil {
 			return nil, &api.Error{Code: "conflict", Text: err.Error()}
 		}
 	}
-	return a.openKernel()
+	k, err := a.openKernel()
+	if err != nil {
+		_ = os.Remove(wireGuardKey(cfg.StateDir)) // made for this attempt; one that stays does no harm
+		return nil, err
+	}
+	return k, nil
 }
 
 // portFree reports who may be in the way of WireGuard.
@@ -149,13 +155,19 @@ func portFree(port int) error {
 	return c.Close()
 }
 
-// undo removes everything that makes this host a member, or half of one.
+// undo takes back what prepare did, to the end even if whoever asked has gone. It
+// touches nothing that makes a member or a server: an attempt that is refused
+// because a mesh is here already must not remove that mesh.
 func (a *agent) undo(ctx context.Context, k *kernel) error {
 	var err error
 	if k != nil {
 		err = k.Close()
 	}
-	return errors.Join(err, removeAll(ctx, a.opts.Config), a.forget())
+	err = errors.Join(err, removeAll(context.WithoutCancel(ctx), a.opts.Config))
+	if rerr := os.Remove(wireGuardKey(a.opts.Config.StateDir)); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
+		err = errors.Join(err, rerr)
+	}
+	return err
 }
 
 func (a *agent) joinRequest(r api.JoinRequest) (client.Request, error) {
@@ -196,7 +208,7 @@ func (a *agent) Leave(ctx context.Context, r api.LeaveRequest) error {
 	defer a.busy.Unlock()
 	m, err := a.joined()
 	if err != nil && r.Force {
-		return a.undo(ctx, nil)
+		return a.forget(ctx)
 	}
 	if err != nil {
 		return err
@@ -209,7 +221,7 @@ func (a *agent) Leave(ctx context.Context, r api.LeaveRequest) error {
 	a.now = nil
 	a.mu.Unlock()
 	s.stop()
-	return a.undo(ctx, nil)
+	return a.forget(ctx)
 }
 
 // farewell tells the mesh. With force it does not need to hear.
@@ -227,14 +239,10 @@ func (a *agent) farewell(ctx context.Context, m *member, force bool) error {
 	return &api.Error{Code: "unavailable", Text: fmt.Sprintf("no server heard that this host leaves, so nothing was changed; plexus leave --force leaves all the same, and plexus node remove %s on a server cleans up there: %v", m.enrolment.Node, err)}
 }
 
-// forget removes what this host remembers of the mesh.
-func (a *agent) forget() error {
-	dir := a.opts.Config.StateDir
-	err := os.Remove(wireGuardKey(dir))
-	if errors.Is(err, os.ErrNotExist) {
-		err = nil
-	}
-	return errors.Join(bootstrap.Remove(dir), err)
+// forget removes everything that makes this host a member or a server, or half
+// of one.
+func (a *agent) forget(ctx context.Context) error {
+	return errors.Join(a.undo(ctx, nil), bootstrap.Remove(a.opts.Config.StateDir))
 }
 
 // addresses returns those that other hosts may reach this one at.
