@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -113,8 +112,7 @@ func testDamaged(t *testing.T, guest *host, good string) {
 	}
 }
 
-// stateFiles lists what the daemon keeps, but for what it makes once and keeps
-// for good: its lock and its WireGuard key.
+// stateFiles lists what the daemon keeps.
 func stateFiles(t *testing.T, h *host) []string {
 	t.Helper()
 	found, err := filepath.Glob(h.Path("/var/lib/plexus/*"))
@@ -125,7 +123,7 @@ func stateFiles(t *testing.T, h *host) []string {
 	for _, f := range found {
 		names = append(names, filepath.Base(f))
 	}
-	return slices.DeleteFunc(names, func(n string) bool { return n == "wireguard.key" })
+	return names
 }
 
 // leftNothing checks that a refused join changed nothing on either side.
