@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -16,10 +15,11 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
 	"github.com/plexusmesh/plexus/datapath"
 	"github.com/plexusmesh/plexus/datapath/route/routetest"
+	"github.com/plexusmesh/plexus/encryption"
+	"github.com/plexusmesh/plexus/encryption/wg"
 	"github.com/plexusmesh/plexus/encryption/wg/wgtest"
 	"github.com/plexusmesh/plexus/identity"
 	"github.com/plexusmesh/plexus/kvstore/schema"
@@ -228,14 +228,17 @@ func cmdSynced(_ *testscript.TestScript, w *world, args []string) error {
 }
 
 func cmdGiven(_ *testscript.TestScript, w *world, args []string) error {
-	_, prefix, err := net.ParseCIDR(args[3])
+	earlier, err := wg.New(wg.Options{Name: tunnel, Client: w.wg})
 	if err != nil {
 		return err
 	}
-	key := wgtypes.Key(keyOf(args[1]))
-	return w.wg.ConfigureDevice(tunnel, wgtypes.Config{Peers: []wgtypes.PeerConfig{{
-		PublicKey: key, Endpoint: net.UDPAddrFromAddrPort(netip.MustParseAddrPort(args[2])), AllowedIPs: []net.IPNet{*prefix},
-	}}})
+	peer := encryption.Peer{
+		Node: args[1], Key: keyOf(args[1]), Endpoint: netip.MustParseAddrPort(args[2]),
+		AllowedIPs: []netip.Prefix{netip.MustParsePrefix(args[3])},
+	}
+	return earlier.Ensure(context.Background(), wg.Config{
+		PrivateKey: w.key, Port: mesh.WireGuardPort, Peers: map[mesh.Key]encryption.Peer{peer.Key: peer},
+	})
 }
 
 var errPlanted = errors.New("planted")
