@@ -15,10 +15,10 @@ import (
 // enrol makes a host's user and connects with its certificate.
 func enrol(t *testing.T, s *kvtest.Server, node string) *kvstore.Client {
 	t.Helper()
-	if err := s.Client(t).EnsureUser(t.Context(), schema.HostUser(node), schema.HostGrants(node)); err != nil {
+	if err := s.Client(t).EnsureUser(t.Context(), schema.HostUser(node, ""), schema.HostGrants(node)); err != nil {
 		t.Fatalf("enrol %s: %v", node, err)
 	}
-	return s.ClientAs(t, schema.HostUser(node))
+	return s.ClientAs(t, schema.HostUser(node, ""))
 }
 
 // foreign are keys that a host must not write, and those of them that it must
@@ -91,9 +91,9 @@ func TestHostMayNotListOrWatchSecrets(t *testing.T) {
 func TestHostMayNotAdministrate(t *testing.T) {
 	s := kvtest.StartAuth(t)
 	host := enrol(t, s, "web")
-	wantRefused(t, "become admin", host.EnsureAdmin(t.Context(), schema.HostUser("web")))
-	wantRefused(t, "widen rights", host.EnsureUser(t.Context(), schema.HostUser("web"), []schema.Grant{{Key: "plexus/", Read: true, Write: true}}))
-	wantRefused(t, "delete user", host.DeleteUser(t.Context(), schema.HostUser("db")))
+	wantRefused(t, "become admin", host.EnsureAdmin(t.Context(), schema.HostUser("web", "")))
+	wantRefused(t, "widen rights", host.EnsureUser(t.Context(), schema.HostUser("web", ""), []schema.Grant{{Key: "plexus/", Read: true, Write: true}}))
+	wantRefused(t, "delete user", host.DeleteUser(t.Context(), schema.HostUser("db", "")))
 	_, err := host.Users(t.Context())
 	wantRefused(t, "list users", err)
 }
@@ -189,10 +189,10 @@ func TestRoleChangesUnderLoad(t *testing.T) {
 		}()
 	}
 	for _, node := range []string{"a", "b", "c", "d", "e", "f"} {
-		if err := admin.EnsureUser(t.Context(), schema.HostUser(node), schema.HostGrants(node)); err != nil {
+		if err := admin.EnsureUser(t.Context(), schema.HostUser(node, ""), schema.HostGrants(node)); err != nil {
 			t.Errorf("enrol %s: %v", node, err)
 		}
-		if err := admin.DeleteUser(t.Context(), schema.HostUser(node)); err != nil {
+		if err := admin.DeleteUser(t.Context(), schema.HostUser(node, "")); err != nil {
 			t.Errorf("remove %s: %v", node, err)
 		}
 	}
@@ -213,10 +213,10 @@ func TestRemovedHostIsRefused(t *testing.T) {
 	for ev := range host.ListAndWatch(ctx, schema.PoliciesPrefix) {
 		got = append(got, ev.Type)
 		if ev.Type == kvstore.Listed {
-			if err := admin.DeleteUser(ctx, schema.HostUser("web")); err != nil {
+			if err := admin.DeleteUser(ctx, schema.HostUser("web", "")); err != nil {
 				t.Fatalf("remove host: %v", err)
 			}
-			s.Disconnect(schema.HostUser("web"))
+			s.Disconnect(schema.HostUser("web", ""))
 		}
 		if errors.Is(ev.Err, kvstore.ErrUnauthenticated) || errors.Is(ev.Err, kvstore.ErrPermission) {
 			break

@@ -4,13 +4,16 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/plexusmesh/plexus/mesh"
@@ -36,7 +39,12 @@ func (a *Authority) Host(csr []byte, node string) (Certificate, error) {
 	if err != nil {
 		return Certificate{}, err
 	}
-	return a.leaf(pub, HostName(node), x509.ExtKeyUsageClientAuth)
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return Certificate{}, fmt.Errorf("encode key of host %s: %w", node, err)
+	}
+	sum := sha256.Sum256(der)
+	return a.leaf(pub, HostName(node, hex.EncodeToString(sum[:])), x509.ExtKeyUsageClientAuth)
 }
 
 // ServerClient signs the certificate that a server shows to etcd as its client.
@@ -116,9 +124,20 @@ func requestKey(csr []byte) (*ecdsa.PublicKey, error) {
 }
 
 // HostName and ServerName return the common names by which etcd and the API
-// know a host and a server.
-func HostName(node string) string   { return "host:" + node }
-func ServerName(node string) string { return "server:" + node }
+// know a host and a server. That of a host holds a part of its key's hash, so
+// that a later host of the same name is another user to etcd, which asks for
+// nothing but the name: the certificate of the earlier one stays worthless.
+// keyHash is the SHA-256 of the SubjectPublicKeyInfo in hex.
+func HostName(node, keyHash string) string {
+	return hostMark + node + ":" + keyHash[:min(len(keyHash), hostKeyDigits)]
+}
+func ServerName(node string) string { return serverMark + node }
+
+const (
+	hostMark      = "host:"
+	serverMark    = "server:"
+	hostKeyDigits = 16
+)
 
 // Holder says whose a verified certificate is.
 type Holder struct {
@@ -128,15 +147,14 @@ type Holder struct {
 
 // HolderOf reads the holder from a certificate that the caller has verified.
 func HolderOf(cert *x509.Certificate) (Holder, error) {
-	for _, h := range []struct {
-		name   func(string) string
-		server bool
-	}{{HostName, false}, {ServerName, true}} {
-		mark := h.name("")
-		if cn := cert.Subject.CommonName; len(cn) > len(mark) && cn[:len(mark)] == mark {
-			node := cn[len(mark):]
-			return Holder{Node: node, Server: h.server}, mesh.ValidateNodeName(node)
-		}
+	cn := cert.Subject.CommonName
+	if node, ok := strings.CutPrefix(cn, serverMark); ok {
+		return Holder{Node: node, Server: true}, mesh.ValidateNodeName(node)
 	}
-	return Holder{}, fmt.Errorf("read certificate: %q names neither a host nor a server", cert.Subject.CommonName)
+	rest, ok := strings.CutPrefix(cn, hostMark)
+	node, digits, keyed := strings.Cut(rest, ":")
+	if !ok || !keyed || len(digits) != hostKeyDigits {
+		return Holder{}, fmt.Errorf("read certificate: %q names neither a host nor a server", cn)
+	}
+	return Holder{Node: node}, mesh.ValidateNodeName(node)
 }

@@ -97,13 +97,17 @@ func check(e control.Enrolment) error {
 	if err != nil {
 		return err
 	}
+	holder, err := ca.HolderOf(cert)
+	if err != nil {
+		return err
+	}
 	pub, ok := cert.PublicKey.(*ecdsa.PublicKey)
 	switch {
 	case !ok || !key.PublicKey.Equal(pub):
 		return errors.New("the certificate is not of this host's key")
 	case cert.CheckSignatureFrom(authority) != nil:
 		return errors.New("the certificate is not of this mesh's CA")
-	case cert.Subject.CommonName != ca.HostName(e.Node):
+	case holder != (ca.Holder{Node: e.Node}):
 		return fmt.Errorf("the certificate is for %q, not for host %s", cert.Subject.CommonName, e.Node)
 	case !e.Mesh4.Is4() || !e.Mesh6.Is6() || len(e.Pools) == 0:
 		return errors.New("the mesh addresses are missing")

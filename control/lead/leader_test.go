@@ -112,7 +112,10 @@ func (f *fixture) claims(node string, port uint16) {
 	copy(c.Key[:], node)
 	value, err := schema.EncodeClaim(c)
 	f.must(err)
-	_, err = f.etcd.ClientAs(f.t, schema.HostUser(node)).Put(f.t.Context(), schema.ClaimKey(node), value, 0)
+	kv, _ := f.get(schema.HostKey(node))
+	host, err := schema.DecodeHost(node, kv.Value)
+	f.must(err)
+	_, err = f.etcd.ClientAs(f.t, host.User()).Put(f.t.Context(), schema.ClaimKey(node), value, 0)
 	f.must(err)
 	f.wait("the claim becomes a fact", func() bool {
 		kv, _ := f.get(layout.Node(node))

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"net/netip"
@@ -103,7 +102,7 @@ func (a *admission) prepare(cert ca.Certificate) error {
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
+	sum := ca.Hash(leaf)
 	now := time.Now().UTC().Truncate(time.Second)
 	h := &a.host
 	h.Node, h.Key, h.Port = a.claim.Node, a.claim.Key, a.claim.Port
@@ -228,7 +227,7 @@ func (s *snapshot) allocate(h *schema.Host) (err error) {
 // complete creates the host's etcd user and then publishes the host.
 func (s *Service) complete(ctx context.Context, a admission) error {
 	node := a.claim.Node
-	if err := s.opts.Store.EnsureUser(ctx, schema.HostUser(node), schema.HostGrants(node)); err != nil {
+	if err := s.opts.Store.EnsureUser(ctx, a.host.User(), schema.HostGrants(node)); err != nil {
 		return fmt.Errorf("create etcd user of host %s: %w", node, err)
 	}
 	return s.transact(ctx, func(snap *snapshot) (ops, error) {

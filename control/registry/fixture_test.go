@@ -166,6 +166,19 @@ func joinRequest(t testing.TB, tok token.Token, node string, addresses ...string
 	return r
 }
 
+// user is the etcd user of an enrolled host.
+func (f *fixture) user(node string) string {
+	f.t.Helper()
+	kv, found, err := f.store.Get(f.t.Context(), schema.HostKey(node))
+	f.must(err)
+	if !found {
+		f.t.Fatalf("host %s is not enrolled", node)
+	}
+	h, err := schema.DecodeHost(node, kv.Value)
+	f.must(err)
+	return h.User()
+}
+
 func (f *fixture) join(node, address string) control.JoinResponse {
 	f.t.Helper()
 	resp, err := f.Enrol(f.t.Context(), joinRequest(f.t, f.token(TokenOptions{}), node, address), netip.MustParseAddr(address))

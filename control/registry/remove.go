@@ -24,8 +24,10 @@ type Removal struct {
 // removal that was interrupted is continued by [Service.Sweep], or by asking
 // again.
 func (s *Service) RemoveNode(ctx context.Context, node string, r Removal) error {
+	var gone schema.Host
 	err := s.transact(ctx, func(snap *snapshot) (ops, error) {
 		h, found := snap.hosts[node]
+		gone = h
 		switch {
 		case !found, r.Serial != "" && h.Serial != r.Serial:
 			return nil, control.Errorf(control.CodeNotFound, "there is no host %q: see plexus node list", node)
@@ -37,7 +39,7 @@ func (s *Service) RemoveNode(ctx context.Context, node string, r Removal) error 
 	if err != nil {
 		return err
 	}
-	return s.forget(ctx, node)
+	return s.forget(ctx, gone)
 }
 
 // withdraw plans the first step out: nothing of the host counts any more, but
@@ -103,15 +105,15 @@ func (s *Service) giveBack(ctx context.Context, snap *snapshot, id string, w *wr
 
 // forget takes the last steps out: the user, its watches, then the record. As
 // the record goes last, no user is ever left without one.
-func (s *Service) forget(ctx context.Context, node string) error {
-	user := schema.HostUser(node)
+func (s *Service) forget(ctx context.Context, gone schema.Host) error {
+	node, user := gone.Node, gone.User()
 	if err := s.opts.Store.DeleteUser(ctx, user); err != nil {
 		return fmt.Errorf("remove etcd user of host %s: %w", node, err)
 	}
 	s.opts.Disconnect(user)
 	err := s.transact(ctx, func(snap *snapshot) (ops, error) {
 		var w writer
-		if h, found := snap.hosts[node]; found && h.Phase == schema.Leaving {
+		if h, found := snap.hosts[node]; found && h.Phase == schema.Leaving && h.CertKey == gone.CertKey {
 			w.remove(schema.HostKey(node))
 			w.remove(schema.LiveKey(node)) // written between withdrawal and the end of its user
 			w.remove(schema.ClaimKey(node))
@@ -146,7 +148,7 @@ func (s *Service) abort(ctx context.Context, stuck schema.Host, r Removal) error
 	if err != nil || !still {
 		return err
 	}
-	return s.forget(ctx, stuck.Node)
+	return s.forget(ctx, stuck)
 }
 
 // Sweep finishes what servers that died have left: hosts that have been joining

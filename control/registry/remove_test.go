@@ -25,7 +25,7 @@ func TestRemoveNodeLeavesOnlyTheRevocation(t *testing.T) {
 	f.must(err)
 	serial := ca.SerialOf(leaf)
 	f.must(f.Check(t.Context(), "n", serial))
-	own := f.etcd.ClientAs(t, "host:n")
+	own := f.etcd.ClientAs(t, f.user("n"))
 	_, err = own.Put(t.Context(), schema.LiveKey("n"), []byte("{}"), 0)
 	f.must(err)
 	watching := make(chan struct{})
@@ -73,11 +73,15 @@ func TestRemoveNodeLeavesOnlyTheRevocation(t *testing.T) {
 		t.Errorf("again: %v", err)
 	}
 	f.join("n", "192.0.2.11") // the name is free
+	if _, err := own.Put(t.Context(), schema.ClaimKey("n"), []byte("{}"), 0); !errors.Is(err, kvstore.ErrUnauthenticated) && !errors.Is(err, kvstore.ErrPermission) {
+		t.Errorf("the certificate of the removed host speaks for the next one of its name: %v", err)
+	}
 }
 
 func TestInterruptedRemovalIsFinished(t *testing.T) {
 	f := newMesh(t, "10.210.0.0/16")
 	f.join("n", "192.0.2.11")
+	user := f.user("n")
 	f.store.fail["delete user"] = errors.New("planted")
 	if err := f.RemoveNode(t.Context(), "n", Removal{}); err == nil {
 		t.Fatal("no error")
@@ -90,7 +94,7 @@ func TestInterruptedRemovalIsFinished(t *testing.T) {
 	}
 	f.must(f.RemoveNode(t.Context(), "n", Removal{}))
 	content := f.content()
-	if _, left := content["user host:n"]; left {
+	if _, left := content["user "+user]; left {
 		t.Error("its user is left")
 	}
 	if _, left := content[schema.HostKey("n")]; left {
@@ -102,7 +106,7 @@ func TestHostCanWriteOnlyItsOwn(t *testing.T) {
 	f := newMesh(t, "10.210.0.0/16")
 	f.join("a", "192.0.2.11")
 	f.join("b", "192.0.2.12")
-	client := f.etcd.ClientAs(t, "host:a")
+	client := f.etcd.ClientAs(t, f.user("a"))
 	layout := schema.Layout{Cluster: "vms"}
 	for _, key := range []string{
 		schema.ClaimKey("b"), schema.LiveKey("b"), schema.HostKey("a"), schema.TokenKey("0011223344556677"), schema.PolicyKey("p"),

@@ -21,7 +21,7 @@ func (f *fixture) claims(c mesh.Claim) {
 	f.t.Helper()
 	value, err := schema.EncodeClaim(c)
 	f.must(err)
-	_, err = f.etcd.ClientAs(f.t, schema.HostUser(c.Node)).Put(f.t.Context(), schema.ClaimKey(c.Node), value, 0)
+	_, err = f.etcd.ClientAs(f.t, f.user(c.Node)).Put(f.t.Context(), schema.ClaimKey(c.Node), value, 0)
 	f.must(err)
 }
 
@@ -90,7 +90,7 @@ func TestClaimsThatCannotBeRead(t *testing.T) {
 	f.join("a", "192.0.2.11")
 	before := f.settled()
 	for _, value := range []string{"", "{", `{"node":"b"}`, `{"node":"a","addresses":["127.0.0.1"]}`, `{"node":"a","wireGuardKey":"x"}`, `{"node":"a","wireGuardKey":"` + strings.Repeat("x", 100000) + `"}`} {
-		_, err := f.etcd.ClientAs(t, "host:a").Put(t.Context(), schema.ClaimKey("a"), []byte(value), 0)
+		_, err := f.etcd.ClientAs(t, f.user("a")).Put(t.Context(), schema.ClaimKey("a"), []byte(value), 0)
 		f.must(err)
 		if diff := cmp.Diff(before["a"].Addresses, f.settled()["a"].Addresses, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 			t.Errorf("%q: %s", value, diff)

@@ -86,7 +86,7 @@ func (h *handler) leave(w http.ResponseWriter, r *http.Request) {
 		err = control.Decode(r.Body, &struct{}{})
 	}
 	if err == nil {
-		err = h.hosts.RemoveNode(r.Context(), holder, registry.Removal{Author: ca.HostName(holder), Reason: "left", Serial: serial})
+		err = h.hosts.RemoveNode(r.Context(), holder, registry.Removal{Author: "host:" + holder, Reason: "left", Serial: serial})
 	}
 	if err != nil {
 		h.refuse(w, r, err)

@@ -162,7 +162,7 @@ func TestRivalsDoNotRace(t *testing.T) {
 func TestOnEtcd(t *testing.T) {
 	s := kvtest.StartAuth(t)
 	admin := s.Client(t)
-	if err := admin.EnsureUser(t.Context(), schema.HostUser("web"), schema.HostGrants("web")); err != nil {
+	if err := admin.EnsureUser(t.Context(), schema.HostUser("web", ""), schema.HostGrants("web")); err != nil {
 		t.Fatal(err)
 	}
 	values := func() map[string]string {
@@ -177,7 +177,7 @@ func TestOnEtcd(t *testing.T) {
 		return out
 	}
 	want := map[string]string{claimKey: "1", liveKey: "up"}
-	set(t, run(t, s.ClientAs(t, schema.HostUser("web"))), "1", "up")
+	set(t, run(t, s.ClientAs(t, schema.HostUser("web", ""))), "1", "up")
 	await(t, values, want)
 
 	kv, ok, err := admin.Get(t.Context(), liveKey)

@@ -38,9 +38,13 @@ func ReaderGrants(cluster string) []Grant {
 }
 
 // HostUser is the etcd user of a host, the common name of its certificate. The
-// part before the colon keeps hosts apart from servers, from etcd's own "root"
-// and from the "remote-…" users of Cilium, whatever a host is called.
-func HostUser(node string) string { return "host:" + node }
+// part before the first colon keeps hosts apart from servers, from etcd's own
+// "root" and from the "remote-…" users of Cilium, whatever a host is called.
+// That after the second, of certKey ([Host.CertKey]), keeps it apart from an
+// earlier host of its name, whose certificate may be in other hands.
+func HostUser(node, certKey string) string {
+	return "host:" + node + ":" + certKey[:min(len(certKey), 16)]
+}
 
 // ServerUser is the etcd user of a server, the common name of the certificate
 // that it uses towards etcd.

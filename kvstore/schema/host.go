@@ -34,6 +34,9 @@ type Host struct {
 	CertExpires time.Time    `json:"certExpires,omitzero"`
 }
 
+// User is the etcd user of h.
+func (h Host) User() string { return HostUser(h.Node, h.CertKey) }
+
 // Phase says whether a host is wholly enrolled. Its etcd user exists only while
 // its record does.
 type Phase string
