@@ -17,9 +17,18 @@ import (
 // "established", one that is not is "closed".
 const (
 	established = 1
+	finWait1    = 4
+	finWait2    = 5
 	closed      = 7
+	closeWait   = 8
 	listening   = 10
 )
+
+// open reports whether data can still flow in a state: also one side of a
+// half-closed connection goes on sending, for as long as it likes.
+func open(state uint8) bool {
+	return state == established || state == finWait1 || state == finWait2 || state == closeWait
+}
 
 // grace is how long a listed connection may be silent until its next packet:
 // as long as connection tracking lets one that it saw (bpf/lib/conntrack.h).
@@ -65,7 +74,7 @@ func flows(sockets []*nl.Socket, protocol, waiting uint8) []datapath.Flow {
 	var out []datapath.Flow
 	for _, s := range sockets {
 		local, remote := end(s.ID.Source, s.ID.SourcePort), end(s.ID.Destination, s.ID.DestinationPort)
-		if s.State != established || remote.Addr().IsLoopback() || remote.Addr().IsUnspecified() {
+		if !open(s.State) || remote.Addr().IsLoopback() || remote.Addr().IsUnspecified() {
 			continue
 		}
 		f := datapath.Flow{Direction: policy.Egress, Protocol: protocol, Local: local, Remote: remote, Expires: grace[protocol]}

@@ -1,6 +1,8 @@
 package socket
 
 import (
+	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"testing"
@@ -108,5 +110,41 @@ func TestConnectionsWithinTheHostAreLeftOut(t *testing.T) {
 		if err != nil || len(got) != 0 {
 			t.Errorf("listed %v, %v; want nothing", got, err)
 		}
+	})
+}
+
+// A side that has said all it will say still hears the other, as a program does
+// that sends a request to the end of file.
+func TestHalfClosedConnectionsAreListed(t *testing.T) {
+	netnstest.Run(t, func() {
+		addressed(t, "192.0.2.7/32")
+		l, err := net.Listen("tcp", "192.0.2.7:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		s, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Fatalf("read from the closed side: %v, want the end", err)
+		}
+		got, err := List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		server, client := netip.MustParseAddrPort(s.LocalAddr().String()), netip.MustParseAddrPort(c.LocalAddr().String())
+		want(t, got, datapath.Flow{Direction: policy.Ingress, Protocol: 6, Local: server, Remote: client})
+		want(t, got, datapath.Flow{Direction: policy.Egress, Protocol: 6, Local: client, Remote: server})
 	})
 }
