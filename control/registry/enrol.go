@@ -253,9 +253,7 @@ func (s *Service) publish(snap *snapshot, h schema.Host, c mesh.Claim) (ops, err
 	w.identity(snap, h)
 	w.facts(snap, h, facts[h.Node])
 	w.refusals(h.Node, refused[h.Node])
-	for _, r := range refused[h.Node] {
-		s.opts.Logger.Warn("claim refused", "node", h.Node, "field", r.Field, "value", r.Value, "reason", r.Reason)
-	}
+	s.warn(h.Node, refused[h.Node])
 	return w.ops, w.err
 }
 

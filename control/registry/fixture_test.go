@@ -27,6 +27,7 @@ type planted struct {
 	fail   map[string]error // before the call is made
 	broken map[string]error // after it was made
 	pass   map[string]int   // calls that succeed first
+	after  func()           // is called after every commit; optional
 }
 
 // later makes pop let one more call of op pass first.
@@ -63,6 +64,9 @@ func (p *planted) Commit(ctx context.Context, conds []kvstore.Cond, ops []kvstor
 		return false, err
 	}
 	ok, err := p.Client.Commit(ctx, conds, ops)
+	if p.after != nil {
+		p.after()
+	}
 	if late := p.pop(p.broken, "commit"); late != nil {
 		return false, late
 	}

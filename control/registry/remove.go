@@ -112,6 +112,7 @@ func (s *Service) forget(ctx context.Context, gone schema.Host) error {
 	}
 	s.opts.Disconnect(user)
 	err := s.transact(ctx, func(snap *snapshot) (ops, error) {
+		delete(s.warned, node)
 		var w writer
 		if h, found := snap.hosts[node]; found && h.Phase == schema.Leaving && h.CertKey == gone.CertKey {
 			w.remove(schema.HostKey(node))

@@ -39,7 +39,8 @@ type Options struct {
 type Service struct {
 	opts Options
 
-	mu sync.Mutex // serialises this server's transactions, which would only fail each other
+	mu     sync.Mutex           // serialises this server's transactions, which would only fail each other
+	warned map[string]time.Time // when a host's refusals were last logged; guarded by mu
 }
 
 // New returns a Service. It starts nothing.
@@ -50,7 +51,7 @@ func New(opts Options) (*Service, error) {
 	if opts.Disconnect == nil {
 		opts.Disconnect = func(string) {}
 	}
-	return &Service{opts: opts}, nil
+	return &Service{opts: opts, warned: make(map[string]time.Time)}, nil
 }
 
 // attempts bounds how often a transaction is tried against other servers.

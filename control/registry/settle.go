@@ -18,25 +18,39 @@ const (
 	maxSeen = 16
 )
 
+// maxRounds bounds how often Settle looks again after a change, and quietly is
+// how long a host's refusals stay out of the log after one was told: a host that
+// rewrites its claim all the time must neither keep the leader from its other
+// duties nor fill the log. The host itself is told every refusal.
+const (
+	maxRounds = 16
+	quietly   = time.Minute
+)
+
 // Settle makes facts of what hosts claim, and tells them what it does not
 // believe. It writes differences only, and returns how many hosts it changed.
-// Calling it again changes nothing more.
+// Calling it again changes nothing more, unless claims have changed meanwhile.
 func (s *Service) Settle(ctx context.Context) (changed int, err error) {
-	for {
-		n := 0
+	for left := maxRounds; left > 0; {
+		n, full := 0, false
 		err := s.transact(ctx, func(snap *snapshot) (ops ops, err error) {
-			n, ops, err = s.settle(snap)
+			n, full, ops, err = s.settle(snap)
 			return ops, err
 		})
 		changed += n
 		if err != nil || n == 0 {
 			return changed, err
 		}
+		if !full {
+			left--
+		}
 	}
+	return changed, nil
 }
 
-// settle plans one transaction: as many hosts as fit into it.
-func (s *Service) settle(snap *snapshot) (n int, _ ops, _ error) {
+// settle plans one transaction: as many hosts as fit into it. It is full if
+// there may be more.
+func (s *Service) settle(snap *snapshot) (n int, full bool, _ ops, _ error) {
 	facts, refused := control.Judge(snap.world())
 	maps.Copy(refused, snap.void)
 	var all writer
@@ -57,13 +71,18 @@ func (s *Service) settle(snap *snapshot) (n int, _ ops, _ error) {
 		}
 		all.ops, n = append(all.ops, w.ops...), n+1
 		if w.err != nil || len(all.ops) >= maxOps {
-			return n, all.ops, w.err
+			return n, true, all.ops, w.err
 		}
 	}
-	return n, all.ops, nil
+	return n, false, all.ops, nil
 }
 
+// warn tells the log what of a claim is refused. Its caller transacts.
 func (s *Service) warn(node string, refused []control.Refusal) {
+	if len(refused) == 0 || time.Since(s.warned[node]) < quietly {
+		return
+	}
+	s.warned[node] = time.Now()
 	for _, r := range refused {
 		s.opts.Logger.Warn("claim refused", "node", node, "field", r.Field, "value", r.Value, "reason", r.Reason)
 	}

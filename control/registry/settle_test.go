@@ -1,12 +1,16 @@
 package registry
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -145,5 +149,39 @@ func TestSettleManyHosts(t *testing.T) {
 		if len(fact.Addresses) != 0 {
 			t.Errorf("%s still has %v", name, fact.Addresses)
 		}
+	}
+}
+
+// TestRestlessClaim rewrites a claim, each time to something else that is
+// refused, as soon as the claim before it has been judged.
+func TestRestlessClaim(t *testing.T) {
+	f := newMesh(t, "10.210.0.0/16")
+	var log bytes.Buffer
+	f.opts.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	f.join("a", "192.0.2.11")
+	host := f.etcd.ClientAs(t, f.user("a"))
+	commits := 0
+	restless := func() {
+		commits++
+		value, err := schema.EncodeClaim(mesh.Claim{
+			Node: "a", Addresses: []netip.Addr{netip.AddrFrom4([4]byte{198, 51, 100, byte(commits)})}, Key: wgKey("a"), Port: 1, Version: "1",
+		})
+		f.must(err)
+		_, err = host.Put(t.Context(), schema.ClaimKey("a"), value, 0)
+		f.must(err)
+	}
+	restless()
+	f.store.after = restless
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	n, err := f.Settle(ctx)
+	if err != nil || n == 0 || n > maxRounds {
+		t.Errorf("settled %d times, %v: one host keeps the leader busy", n, err)
+	}
+	if lines := strings.Count(log.String(), "claim refused"); lines != 1 {
+		t.Errorf("%d lines about refusals, want 1:\n%s", lines, &log)
+	}
+	if kv, found, err := f.store.Get(t.Context(), schema.RefusalKey("a")); err != nil || !found || !strings.Contains(string(kv.Value), "198.51.100.") {
+		t.Errorf("the host is told %q, %v", kv.Value, err)
 	}
 }
