@@ -137,7 +137,10 @@ func (m *Mirror) listed(revision int64) {
 	}
 	m.mu.Lock()
 	m.status.Synced, m.status.Connected = true, true
-	m.status.Err, m.status.Revision, m.status.Keys = err, revision, len(m.seen)
+	m.status.Err, m.status.Keys = err, len(m.seen)
+	if err == nil { // else the next list would pass for one of whole data, and sweep all
+		m.status.Revision = revision
+	}
 	m.mu.Unlock()
 	if m.opts.OnSynced != nil {
 		m.opts.OnSynced()

@@ -182,6 +182,13 @@ func TestKeepsWhatEtcdForgot(t *testing.T) {
 	if got, _, _ := c.read(); len(got) != 2 {
 		t.Errorf("copy after etcd was built anew = %v, want all", got)
 	}
+	for _, lists := range []int{2, 3} {
+		eventually(t, func() bool { _, _, n := c.read(); return n >= lists }, func() string { return "no new list" })
+		s.Break()
+	}
+	if got, _, _ := c.read(); len(got) != 2 || !errors.Is(c.Status().Err, mirror.ErrDataLost) {
+		t.Errorf("copy after one more reconnect = %v, %v, want all", got, c.Status().Err)
+	}
 	put(t, s, "a", "2")
 	s.Break()
 	c.await(t, map[string]string{"a": "2"})
