@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -22,17 +23,28 @@ func TestMistakes(t *testing.T) {
 	m := &pair{server: hosts[0], guest: hosts[1]}
 	t.Run("init with bad values", m.testInitValues)
 	t.Run("init where something is in the way", m.testInitEnvironment)
-	m.server.init(t)
+	printed := m.server.do(t, initArgs()...)
 	t.Run("init and join of a member", m.testTwice)
 	t.Run("join with bad values", m.testJoinValues)
 	t.Run("join where something is in the way", m.testJoinEnvironment)
-	m.guest.join(t, m.server.token(t))
+	m.guest.do(t, joinLine(t, printed)...)
 	for _, h := range hosts {
 		lab.Eventually(t, settled, h.Name+" is ready", h.ready(t, 1))
 	}
 	t.Run("a second daemon", m.testSecondDaemon)
 	t.Run("bad configuration", m.testConfiguration)
 	t.Run("start where something is in the way", m.testStart)
+}
+
+// joinLine finds the ready command line that init prints, without its program.
+func joinLine(t *testing.T, printed string) []string {
+	t.Helper()
+	_, line, _ := strings.Cut(printed, "\n  plexus ")
+	words := strings.Fields(line)
+	if len(words) != 2 || words[0] != "join" {
+		t.Fatalf("init prints %q; want a join command at its end", printed)
+	}
+	return words
 }
 
 type pair struct{ server, guest *host }
