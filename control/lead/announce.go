@@ -10,8 +10,8 @@ import (
 	"github.com/plexusmesh/plexus/kvstore/schema"
 )
 
-// announce tells Cilium clusters what this mesh offers, that each resource is
-// complete, and that the mesh lives.
+// announce tells Cilium clusters what this mesh offers, and that each resource
+// is complete.
 func (l *Leader) announce(ctx context.Context) error {
 	config, err := schema.EncodeClusterConfig(schema.OwnClusterConfig(l.opts.Cluster))
 	if err != nil {
@@ -26,10 +26,12 @@ func (l *Leader) announce(ctx context.Context) error {
 	for _, r := range schema.Resources() {
 		errs = append(errs, l.ensureExists(ctx, layout.Synced(r), now))
 	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	if _, err := l.opts.Store.Put(ctx, schema.HeartbeatKey, now, 0); err != nil {
+	return errors.Join(errs...)
+}
+
+// beat shows that the mesh lives.
+func (l *Leader) beat(ctx context.Context) error {
+	if _, err := l.opts.Store.Put(ctx, schema.HeartbeatKey, schema.EncodeTime(time.Now()), 0); err != nil {
 		return fmt.Errorf("write heartbeat: %w", err)
 	}
 	return nil

@@ -118,12 +118,15 @@ func (l *Leader) serve(ctx context.Context, changed <-chan struct{}) {
 }
 
 // duties does everything there is to do, facts before the canaries that
-// announce them. It reports whether some of it must be tried again.
+// announce them; the heartbeat depends on none of it, as without it Cilium
+// clusters give up the connection. It reports whether some of it must be tried
+// again.
 func (l *Leader) duties(ctx context.Context) (again bool) {
-	err := errors.Join(l.settle(ctx), l.opts.Hosts.Sweep(ctx))
+	err := l.settle(ctx)
 	if err == nil {
 		err = l.announce(ctx)
 	}
+	err = errors.Join(err, l.beat(ctx), l.opts.Hosts.Sweep(ctx))
 	if err != nil && ctx.Err() == nil {
 		l.opts.Logger.Warn("leader's duties not done", "error", err)
 	}

@@ -176,7 +176,7 @@ func TestLeaderSurvivesAnOutage(t *testing.T) {
 	f.claims("a", 1002)
 }
 
-// unwell fails until it has been asked a few times.
+// unwell fails to settle until it has been asked a few times, and to sweep always.
 type unwell struct {
 	mu    sync.Mutex
 	asked int
@@ -190,9 +190,10 @@ func (u *unwell) Settle(context.Context) (int, error) {
 	}
 	return 0, nil
 }
-func (u *unwell) Sweep(context.Context) error { return nil }
+func (u *unwell) Sweep(context.Context) error { return errors.New("planted") }
 
-// Nothing is announced before the facts are right.
+// Nothing is announced before the facts are right, but the mesh shows that it
+// lives, and what cannot be swept holds up neither.
 func TestDutiesAreTriedAgain(t *testing.T) {
 	f := newFixture(t)
 	u := &unwell{}
@@ -201,10 +202,14 @@ func TestDutiesAreTriedAgain(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); l.serve(ctx, nil) }()
-	f.wait("a heartbeat", func() bool { _, found := f.get(schema.HeartbeatKey); return found })
+	var config kvstore.KV
+	f.wait("the cluster config", func() (found bool) { config, found = f.get(schema.ClusterConfigKey("vms")); return found })
 	cancel()
 	<-done
-	if u.asked != 3 {
+	if u.asked < 3 {
 		t.Errorf("asked %d times before announcing", u.asked)
+	}
+	if beat, found := f.get(schema.HeartbeatKey); !found || beat.CreateRevision > config.CreateRevision {
+		t.Error("no heartbeat while the facts are not right")
 	}
 }
