@@ -44,7 +44,13 @@ func (s *Service) Enrol(ctx context.Context, r control.JoinRequest, source netip
 	if err != nil {
 		return control.JoinResponse{}, control.Errorf(control.CodeInvalid, "%v", err)
 	}
-	return s.admit(ctx, admission{claim: claim, csr: []byte(r.CSR), source: source.Unmap(), tokenID: r.TokenID, secret: r.Secret})
+	a := admission{claim: claim, csr: []byte(r.CSR), source: source.Unmap(), tokenID: r.TokenID, secret: r.Secret}
+	// reserve looks again; here, whoever has no good token costs one read and
+	// does not get in line with those who have.
+	if _, err := s.present(ctx, a); err != nil {
+		return control.JoinResponse{}, err
+	}
+	return s.admit(ctx, a)
 }
 
 // ServerHost is the host of a server, which its administrator enrols by init.

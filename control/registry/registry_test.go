@@ -357,3 +357,25 @@ func TestTokens(t *testing.T) {
 		t.Errorf("malformed: %v", err)
 	}
 }
+
+// Nobody who has no good token holds up those who have.
+func TestBadTokensDoNotQueue(t *testing.T) {
+	f := newMesh(t, "10.210.0.0/16")
+	stranger, err := token.New([]string{"192.0.2.1:7443"}, f.opts.CA.Hash())
+	f.must(err)
+	f.mu.Lock() // as while another host joins
+	defer f.mu.Unlock()
+	answer := make(chan error, 1)
+	go func() {
+		_, err := f.Enrol(t.Context(), joinRequest(t, stranger, "n"), netip.Addr{})
+		answer <- err
+	}()
+	select {
+	case err := <-answer:
+		if !errors.Is(err, code(control.CodeTokenUnknown)) {
+			t.Errorf("answer %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("no answer while another host joins")
+	}
+}
