@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -24,7 +25,7 @@ type Config struct {
 	RuntimeDir string   `mapstructure:"runtime-dir"` // sockets and process ids
 	BPFRoot    string   `mapstructure:"bpf-root"`    // pins, on a BPF file system
 	CgroupRoot string   `mapstructure:"cgroup-root"` // cgroup v2 mount
-	Interfaces []string `mapstructure:"interfaces"`  // managed uplinks; empty: found by their routes and addresses
+	Interfaces []string `mapstructure:"interfaces"`  // managed uplinks, names or patterns as path.Match takes them; empty: found by their routes and addresses
 
 	Log       Log       `mapstructure:"log"`
 	WireGuard WireGuard `mapstructure:"wireguard"`
@@ -89,7 +90,7 @@ var usage = map[string]string{
 	"runtime-dir":      "directory of the daemon's sockets",
 	"bpf-root":         "directory of BPF pins, on a BPF file system",
 	"cgroup-root":      "cgroup v2 mount",
-	"interfaces":       "managed network interfaces (default: those with a default route or a global address)",
+	"interfaces":       "managed network interfaces, names or patterns such as eth* (default: those with a default route or a global address)",
 	"log.level":        "debug, info, warn or error",
 	"log.format":       "text or json",
 	"wireguard.device": "name of the WireGuard device",
@@ -169,7 +170,7 @@ func (c Config) Validate() error {
 	return errors.Join(
 		absolute("state-dir", c.StateDir), absolute("runtime-dir", c.RuntimeDir),
 		absolute("bpf-root", c.BPFRoot), absolute("cgroup-root", c.CgroupRoot),
-		c.validateLog(), c.validateDevice(), c.validatePorts(),
+		c.validateInterfaces(), c.validateLog(), c.validateDevice(), c.validatePorts(),
 		between("conntrack.size", c.Conntrack.Size, 1024, 16<<20),
 		between("flows.capacity", c.Flows.Capacity, 1, 1<<24),
 	)
@@ -187,6 +188,18 @@ func between(key string, n, low, high int) error {
 		return fmt.Errorf("%s %d is out of range: use %d to %d", key, n, low, high)
 	}
 	return nil
+}
+
+// validateInterfaces refuses what could never match: an interface that is left
+// out without a word carries its packets unjudged.
+func (c Config) validateInterfaces() error {
+	var errs []error
+	for _, name := range c.Interfaces {
+		if _, err := path.Match(name, ""); err != nil || name == "" || strings.ContainsAny(name, "/ \t\n") {
+			errs = append(errs, fmt.Errorf("interfaces: %q matches no interface: use a name, or a pattern such as eth*", name))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (c Config) validateLog() error {

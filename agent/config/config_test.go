@@ -62,6 +62,8 @@ func TestBadInputIsNamed(t *testing.T) {
 		{"format", "log: {format: xml}\n", `log.format "xml" is unknown`},
 		{"device", "wireguard: {device: a/b}\n", `wireguard.device "a/b"`},
 		{"long device", "wireguard: {device: sixteen-bytes-xx}\n", "cannot name an interface"},
+		{"interface after a space", "interfaces: 'eth0, eth1'\n", `interfaces: " eth1"`},
+		{"broken pattern", "interfaces: ['eth[']\n", `interfaces: "eth["`},
 		{"port zero", "api: {port: 0}\n", "api.port 0 is out of range"},
 		{"port too large", "api: {port: 70000}\n", "api.port 70000 is out of range"},
 		{"same port", "api: {port: 2379}\n", "are both 2379"},
