@@ -20,7 +20,8 @@ var errTimeout = control.Errorf(control.CodeUnavailable, "the server did not fin
 type handler struct {
 	hosts    hosts
 	logger   *slog.Logger
-	failures *limiter
+	failures *limiter // failed joins
+	lines    *limiter // log lines
 }
 
 func (h *handler) routes() http.Handler {
@@ -159,16 +160,23 @@ func (h *handler) answer(r *http.Request, err error) *control.Error {
 	var answer *control.Error
 	switch {
 	case errors.As(err, &answer):
-		level := slog.LevelInfo
-		if answer.Code == control.CodeTooMany { // or whoever keeps asking would fill the log
-			level = slog.LevelDebug
-		}
-		h.logger.Log(r.Context(), level, "request refused", "path", r.URL.Path, "address", sourceOf(r), "code", string(answer.Code), "error", answer)
+		h.note(r, slog.LevelInfo, "request refused", answer)
 		return answer
 	case errors.Is(err, kvstore.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		h.logger.Warn("request not served", "path", r.URL.Path, "address", sourceOf(r), "error", err)
+		h.note(r, slog.LevelWarn, "request not served", err)
 		return control.Errorf(control.CodeUnavailable, "the server cannot reach etcd at the moment: try again")
 	}
-	h.logger.Error("request not served", "path", r.URL.Path, "address", sourceOf(r), "error", err)
+	h.note(r, slog.LevelError, "request not served", err)
 	return control.Errorf(control.CodeInternal, "the server could not do this: its log says why")
+}
+
+// note logs why a request failed, at debug for a source that has had its share
+// of lines: anybody can make requests fail, and would fill the log.
+func (h *handler) note(r *http.Request, level slog.Level, text string, why error) {
+	source := sourceOf(r)
+	if !h.lines.allow(source, time.Now()) {
+		level = slog.LevelDebug
+	}
+	h.lines.failed(source, time.Now())
+	h.logger.Log(r.Context(), level, text, "path", r.URL.Path, "address", source, "error", why)
 }

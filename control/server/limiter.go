@@ -14,7 +14,7 @@ const (
 	maxSources  = 4096
 )
 
-// limiter counts failed joins by source: an IPv4 address, or an IPv6 /64.
+// limiter counts failures by source: an IPv4 address, or an IPv6 /64.
 type limiter struct {
 	mu      sync.Mutex
 	sources map[netip.Prefix]failures

@@ -85,7 +85,7 @@ func New(l net.Listener, opts Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make join API: read %s: %w", opts.CAFile, err)
 	}
-	h := &handler{hosts: opts.Hosts, logger: opts.Logger, failures: newLimiter()}
+	h := &handler{hosts: opts.Hosts, logger: opts.Logger, failures: newLimiter(), lines: newLimiter()}
 	return &Server{listener: l, http: &http.Server{
 		Handler:           http.TimeoutHandler(h.routes(), handleTimeout+time.Second, string(encode(errTimeout))),
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,

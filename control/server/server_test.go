@@ -34,7 +34,7 @@ func (f *fake) Saw(context.Context, string, string, netip.Addr) error      { ret
 func (f *fake) RemoveNode(context.Context, string, registry.Removal) error { return f.err }
 
 func newHandler(f *fake, log io.Writer) http.Handler {
-	h := &handler{hosts: f, logger: slog.New(slog.NewTextHandler(log, nil)), failures: newLimiter()}
+	h := &handler{hosts: f, logger: slog.New(slog.NewTextHandler(log, nil)), failures: newLimiter(), lines: newLimiter()}
 	return h.routes()
 }
 
@@ -130,6 +130,20 @@ func TestOutagesAreNotHeldAgainstASource(t *testing.T) {
 	for range 2 * maxFailures {
 		if status, _ := ask(h, "POST", control.PathJoin, `{}`); status != 503 {
 			t.Fatalf("status %d", status)
+		}
+	}
+}
+
+// Nobody fills the log with requests that fail, whatever they ask for.
+func TestFailingSourceFallsSilent(t *testing.T) {
+	for name, path := range map[string]string{"no certificate": control.PathSeen, "no such path": "/x", "no join": control.PathJoin} {
+		var log bytes.Buffer
+		h := newHandler(&fake{err: errors.New("planted")}, &log)
+		for range 10 * maxFailures {
+			ask(h, "POST", path, `{}`)
+		}
+		if n := strings.Count(log.String(), "\n"); n != maxFailures {
+			t.Errorf("%s: %d lines, want %d", name, n, maxFailures)
 		}
 	}
 }
