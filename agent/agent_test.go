@@ -1,11 +1,13 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/plexusmesh/plexus/agent/api"
 	"github.com/plexusmesh/plexus/control"
@@ -108,4 +110,20 @@ func TestPortsOfServersComeFromTheEnrolment(t *testing.T) {
 	if want := []uint16{7444, 12379}; !slices.Equal(got, want) {
 		t.Errorf("portsIn = %v, want %v", got, want)
 	}
+}
+
+func TestPersistTriesAgainUntilItIsStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		tries := 0
+		err := persist(ctx, func(context.Context) error {
+			if tries++; tries == 3 {
+				cancel()
+			}
+			return errors.New("an event of another version")
+		})
+		if err != nil || tries != 3 {
+			t.Errorf("persist = %v after %d tries, want nil after 3", err, tries)
+		}
+	})
 }

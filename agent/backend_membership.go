@@ -233,7 +233,9 @@ func (a *agent) farewell(ctx context.Context, m *member, force bool) error {
 		return &api.Error{Code: "conflict", Text: "this host is the only server: the mesh ends when it leaves; let the other hosts leave first, then run plexus leave --force here"}
 	}
 	err := client.Leave(ctx, m.enrolment)
-	if err == nil || force {
+	gone := errors.Is(err, &control.Error{Code: control.CodeNotFound}) || // removed by an administrator,
+		errors.Is(err, &control.Error{Code: control.CodeForbidden}) // and enrolled anew under that name
+	if err == nil || gone || force {
 		return nil
 	}
 	return &api.Error{Code: "unavailable", Text: fmt.Sprintf("no server heard that this host leaves, so nothing was changed; plexus leave --force leaves all the same, and plexus node remove %s on a server cleans up there: %v", m.enrolment.Node, err)}

@@ -25,6 +25,7 @@ type kernel struct {
 	logger    *slog.Logger
 	helper    []string // command that runs wireguard-go for a device
 	key       encryption.PrivateKey
+	known     bool // whether the mesh had this host before this run
 	programs  *loader.Datapath
 	maps      *bpfmap.Maps
 	verdicts  *verdicts
@@ -85,7 +86,7 @@ func (k *kernel) Kind() wg.Kind {
 }
 
 func (k *kernel) wireguardConfig(peers map[mesh.Key]encryption.Peer) wg.Config {
-	return wg.Config{PrivateKey: k.key, Port: uint16(k.cfg.WireGuard.Port), Peers: peers}
+	return wg.Config{PrivateKey: k.key, Port: uint16(k.cfg.WireGuard.Port), Peers: peers, Known: k.known}
 }
 
 // removeAll removes everything that is ours from the kernel, in the reverse

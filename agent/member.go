@@ -148,9 +148,32 @@ func (m *member) deviceOptions() device.Options {
 	}
 }
 
-// recording turns the kernel's reports into flows.
+// recording turns the kernel's reports into flows. A report that cannot be read,
+// as one of another version's programs that are still attached, is no reason to
+// stop everything else.
 func (m *member) recording(ctx context.Context) error {
-	return m.kernel.maps.Events.Run(ctx, m.flows.Record)
+	return persist(ctx, func(ctx context.Context) error {
+		err := m.kernel.maps.Events.Run(ctx, m.flows.Record)
+		if err != nil {
+			m.logger.Warn("flow events not recorded: trying again", "error", err)
+		}
+		return err
+	})
+}
+
+// persistPause is how long persist waits.
+const persistPause = time.Second
+
+// persist runs f again after a pause whenever it fails, until ctx ends.
+func persist(ctx context.Context, f func(context.Context) error) error {
+	for f(ctx) != nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(persistPause):
+		}
+	}
+	return nil
 }
 
 func (m *member) noteApplied(d plan.Desired, err error) {

@@ -40,6 +40,7 @@ func (a *agent) open(ctx context.Context, e control.Enrolment) (*session, error)
 	if err != nil {
 		return nil, errors.Join(err, closeServer(server))
 	}
+	k.known = true
 	return a.assemble(e, k, server)
 }
 

@@ -37,6 +37,10 @@ type Config struct {
 	Port         uint16 // UDP port to listen on; 0 lets the system choose, once
 	FirewallMark uint32 // on outgoing WireGuard packets; 0 marks none
 	Peers        map[mesh.Key]encryption.Peer
+	// Known says that peers have this host as a peer already, so that a device
+	// without any may greet them. A host that has only just joined may not: its
+	// first handshakes would be lost, and 5 s with them.
+	Known bool
 }
 
 // PeerStatus is what the device says of a peer.
@@ -98,7 +102,7 @@ func (d *Device) Ensure(ctx context.Context, c Config) error {
 			return fmt.Errorf("configure WireGuard device %s: %w", d.name, explain(err, c.Port))
 		}
 	}
-	if len(have.Peers) == 0 && len(d.memory.endpoints) > 0 {
+	if known := c.Known || len(d.memory.endpoints) > 0; known && len(have.Peers) == 0 {
 		if err := d.greet(c.Peers); err != nil {
 			return err
 		}
@@ -109,9 +113,9 @@ func (d *Device) Ensure(ctx context.Context, c Config) error {
 	return d.apply(peerChanges(have, c.Peers, d.memory.endpoints, time.Now()))
 }
 
-// greet gives peers to a device that has lost those of this run, as when its
-// helper died, and has it shake hands with each at once, by a keepalive that is
-// taken back afterwards. The peers still have sessions with the device that was,
+// greet gives peers to a device that has lost them, as when its helper died or
+// the host rebooted, and has it shake hands with each at once, by a keepalive
+// that is taken back afterwards. The peers still have sessions with the device that was,
 // and would send into the void for 15 s until they tried again by themselves
 // (WireGuard paper, section 6.2).
 func (d *Device) greet(peers map[mesh.Key]encryption.Peer) error {

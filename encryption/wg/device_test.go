@@ -199,6 +199,14 @@ func TestReplacedDeviceGreets(t *testing.T) {
 	if k.Greets() != 2 {
 		t.Errorf("%d peers greeted, want 2", k.Greets())
 	}
+	k.Replace() // and the daemon with it, as in a reboot
+	c.Known = true
+	if err := pass(t, open(t, k), c, true); err != nil {
+		t.Fatal(err)
+	}
+	if k.Greets() != 4 {
+		t.Errorf("%d peers greeted after a reboot, want 2 more", k.Greets()-2)
+	}
 	if diff := cmp.Diff(before, k.String()); diff != "" {
 		t.Errorf("the new device differs from the old (-old +new):\n%s", diff)
 	}
