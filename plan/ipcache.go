@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/plexusmesh/plexus/datapath"
 	"github.com/plexusmesh/plexus/identity"
@@ -17,7 +19,8 @@ import (
 // traffic is dropped in the tunnel: no rule, and no deny rule, could match it.
 func ipcache(s state.Snapshot, l Local, self mesh.Identity) map[netip.Prefix]datapath.Peer {
 	out := make(map[netip.Prefix]datapath.Peer, 2*len(s.Endpoints))
-	for _, n := range s.Nodes {
+	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) { // of two with one address always the same one
+		n := s.Nodes[id]
 		for _, a := range n.Addresses {
 			out[mesh.HostPrefix(a)] = datapath.Peer{Identity: nodeIdentity(s, n)}
 		}
