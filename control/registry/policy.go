@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 	"time"
 
@@ -172,6 +173,25 @@ func decodePolicy(kv kvstore.KV) (Policy, error) {
 	return Policy{Policy: parsed[0], Revision: record.Revision, Author: record.Author, Time: record.Time}, nil
 }
 
+// storedPolicies returns the policies by ID. One that this build cannot read, as
+// after an upgrade or a downgrade, has its name alone, so that it can still be
+// replaced and deleted, and does not stand in the way of others.
+func (s *Service) storedPolicies(ctx context.Context) (map[string]Policy, error) {
+	kvs, _, err := s.opts.Store.List(ctx, schema.PoliciesPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("list policies: %w", err)
+	}
+	out := make(map[string]Policy, len(kvs))
+	for _, kv := range kvs {
+		id := strings.TrimPrefix(kv.Key, schema.PoliciesPrefix)
+		if out[id], err = decodePolicy(kv); err != nil {
+			dir, name := path.Split(id)
+			out[id] = Policy{Policy: policy.Policy{Namespace: strings.TrimSuffix(dir, "/"), Name: name}}
+		}
+	}
+	return out, nil
+}
+
 func (s *Service) policyRevision(ctx context.Context) (mod int64, r schema.PolicyRevision, err error) {
 	kv, found, err := s.opts.Store.Get(ctx, schema.PolicyRevisionKey)
 	if err != nil || !found {
@@ -189,13 +209,9 @@ func (s *Service) changePolicies(ctx context.Context, author string, plan func(m
 		if err != nil {
 			return 0, err
 		}
-		policies, _, err := s.Policies(ctx)
+		stored, err := s.storedPolicies(ctx)
 		if err != nil {
 			return 0, err
-		}
-		stored := make(map[string]Policy, len(policies))
-		for _, p := range policies {
-			stored[p.ID()] = p
 		}
 		effects, err := plan(stored, current.Revision+1)
 		if err != nil || len(effects) == 0 {

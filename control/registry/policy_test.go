@@ -100,6 +100,27 @@ func TestBadPoliciesChangeNothing(t *testing.T) {
 	f.unchanged(before)
 }
 
+// What an earlier or later build has stored is in nobody's way.
+func TestUnreadablePolicy(t *testing.T) {
+	f := newMesh(t, "10.210.0.0/16")
+	f.apply(document("a", "web"))
+	for _, id := range []string{"old", "ns/old"} {
+		value, err := schema.EncodePolicy(schema.Policy{Name: id, Document: "kind: Unheard\n"})
+		f.must(err)
+		_, err = f.store.Put(t.Context(), schema.PolicyKey(id), value, 0)
+		f.must(err)
+	}
+	if _, what := f.apply(document("b", "web"), document("old", "web")); what != "b created, old updated" {
+		t.Errorf("apply: %s", what)
+	}
+	if _, change, err := f.DeletePolicy(t.Context(), "me", "ns/old"); err != nil || change.Policy.ID() != "ns/old" {
+		t.Errorf("delete: %+v, %v", change, err)
+	}
+	if stored, _, err := f.Policies(t.Context()); err != nil || len(stored) != 3 {
+		t.Errorf("then %d policies, %v", len(stored), err)
+	}
+}
+
 func TestConcurrentAppliesCount(t *testing.T) {
 	f := newMesh(t, "10.210.0.0/16")
 	const n = 8
