@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strings"
 
 	"github.com/plexusmesh/plexus/identity"
 	"github.com/plexusmesh/plexus/mesh"
@@ -142,9 +143,17 @@ func (r JoinRequest) Claim() (mesh.Claim, error) {
 	case key.IsZero():
 		return mesh.Claim{}, errors.New("WireGuard key is all zero")
 	}
+	for _, a := range r.Addresses {
+		if !a.IsValid() || a.Zone() != "" {
+			return mesh.Claim{}, errors.New("a node address is empty or has a zone: use those that other hosts can reach")
+		}
+	}
 	c := mesh.Claim{Node: r.Node, Addresses: r.Addresses, Key: key, Port: r.Port, Version: r.Version}
 	return c, ValidateClaim(c)
 }
+
+// unprintable keeps out what would command the terminal of whoever lists hosts.
+func unprintable(r rune) bool { return r < ' ' || r > '~' }
 
 // ValidateClaim reports why c cannot be a claim at all, whoever makes it.
 func ValidateClaim(c mesh.Claim) error {
@@ -158,6 +167,8 @@ func ValidateClaim(c mesh.Claim) error {
 		return errors.New("WireGuard port is 0")
 	case len(c.Version) > 64:
 		return fmt.Errorf("agent version has %d characters: use at most 64", len(c.Version))
+	case strings.ContainsFunc(c.Version, unprintable):
+		return fmt.Errorf("agent version %q: use printable ASCII characters", c.Version)
 	}
 	return nil
 }

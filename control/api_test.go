@@ -31,6 +31,9 @@ func TestValidateJoinRequest(t *testing.T) {
 		"a short key":        {func(r *JoinRequest) { r.Key = "AAAA" }, CodeInvalid},
 		"no port":            {func(r *JoinRequest) { r.Port = 0 }, CodeInvalid},
 		"too many addresses": {func(r *JoinRequest) { r.Addresses = append(addrs("::1"), make([]netip.Addr, MaxAddresses)...) }, CodeInvalid},
+		"an empty address":   {func(r *JoinRequest) { r.Addresses = make([]netip.Addr, 1) }, CodeInvalid},
+		"a zone":             {func(r *JoinRequest) { r.Addresses = addrs("fe80::1%" + strings.Repeat("x", 60000)) }, CodeInvalid},
+		"terminal commands":  {func(r *JoinRequest) { r.Version = "1\x1b]0;x\a" }, CodeInvalid},
 		"a long version":     {func(r *JoinRequest) { r.Version = strings.Repeat("1", 65) }, CodeInvalid},
 	} {
 		r := request()
