@@ -160,23 +160,25 @@ func (h *handler) answer(r *http.Request, err error) *control.Error {
 	var answer *control.Error
 	switch {
 	case errors.As(err, &answer):
-		h.note(r, slog.LevelInfo, "request refused", answer)
+		h.logger.Log(r.Context(), h.level(r, slog.LevelInfo), "request refused", "path", r.URL.Path, "address", sourceOf(r), "code", string(answer.Code), "error", answer)
 		return answer
 	case errors.Is(err, kvstore.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		h.note(r, slog.LevelWarn, "request not served", err)
+		h.logger.Log(r.Context(), h.level(r, slog.LevelWarn), "request not served", "path", r.URL.Path, "address", sourceOf(r), "error", err)
 		return control.Errorf(control.CodeUnavailable, "the server cannot reach etcd at the moment: try again")
 	}
-	h.note(r, slog.LevelError, "request not served", err)
+	h.logger.Log(r.Context(), h.level(r, slog.LevelError), "request not served", "path", r.URL.Path, "address", sourceOf(r), "error", err)
 	return control.Errorf(control.CodeInternal, "the server could not do this: its log says why")
 }
 
-// note logs why a request failed, at debug for a source that has had its share
-// of lines: anybody can make requests fail, and would fill the log.
-func (h *handler) note(r *http.Request, level slog.Level, text string, why error) {
-	source := sourceOf(r)
-	if !h.lines.allow(source, time.Now()) {
-		level = slog.LevelDebug
+// level is how loud a failed request is logged: as it should be, but at debug for
+// a source that has had its share of lines. Anybody can make requests fail, and
+// would fill the log.
+func (h *handler) level(r *http.Request, should slog.Level) slog.Level {
+	source, now := sourceOf(r), time.Now()
+	allowed := h.lines.allow(source, now)
+	h.lines.failed(source, now)
+	if !allowed {
+		return slog.LevelDebug
 	}
-	h.lines.failed(source, time.Now())
-	h.logger.Log(r.Context(), level, text, "path", r.URL.Path, "address", source, "error", why)
+	return should
 }
