@@ -63,7 +63,7 @@ func Load(dir string) (control.Enrolment, error) {
 	}
 	for name, to := range map[string]*[]byte{keyFile: &e.KeyPEM, certFile: &e.CertificatePEM, caFile: &e.CAPEM} {
 		if *to, err = os.ReadFile(filepath.Join(dir, name)); err != nil {
-			return control.Enrolment{}, fmt.Errorf("load enrolment: %v: the state directory is damaged; leave with --force and join again", err) //nolint:errorlint // a missing file must not read as "has not joined"
+			return control.Enrolment{}, fmt.Errorf("load enrolment: %v: the state directory is damaged: run plexusd cleanup, move %s away, and join again", err, dir) //nolint:errorlint // a missing file must not read as "has not joined"
 		}
 	}
 	if err := check(e); err != nil {
