@@ -80,6 +80,10 @@ func (s *Service) admit(ctx context.Context, a admission) (control.JoinResponse,
 	if err := a.prepare(cert); err != nil {
 		return control.JoinResponse{}, err
 	}
+	config, err := s.Config(ctx) // for the answer, which must not fail once there is a host
+	if err != nil {
+		return control.JoinResponse{}, err
+	}
 	var out *schema.Host
 	err = s.transact(ctx, func(snap *snapshot) (ops ops, err error) {
 		out, ops, err = s.reserve(ctx, snap, a)
@@ -92,10 +96,6 @@ func (s *Service) admit(ctx context.Context, a admission) (control.JoinResponse,
 		if !isAnswer(err) { // an answer means that nothing was begun, or that all is gone
 			s.undo(ctx, a.host)
 		}
-		return control.JoinResponse{}, err
-	}
-	config, err := s.Config(ctx)
-	if err != nil {
 		return control.JoinResponse{}, err
 	}
 	s.opts.Logger.Info("host enrolled", "node", out.Node, "identity", out.Identity)

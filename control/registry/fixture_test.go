@@ -45,6 +45,15 @@ func (p *planted) pop(m map[string]error, op string) error {
 	return err
 }
 
+func (p *planted) Get(ctx context.Context, key string) (kvstore.KV, bool, error) {
+	if key == schema.ConfigKey {
+		if err := p.pop(p.fail, "read settings"); err != nil {
+			return kvstore.KV{}, false, err
+		}
+	}
+	return p.Client.Get(ctx, key)
+}
+
 func (p *planted) EnsureUser(ctx context.Context, name string, grants []schema.Grant) error {
 	if err := p.pop(p.fail, "ensure user"); err != nil {
 		return err

@@ -172,6 +172,8 @@ func TestFailuresLeaveNothing(t *testing.T) {
 		plant func(*planted)
 		joins bool
 	}{
+		{"settings not read", func(p *planted) { p.fail["read settings"] = down }, false},
+		{"settings not read in the middle", func(p *planted) { p.fail["read settings"] = down; p.later("read settings"); p.later("read settings") }, false},
 		{"user not created", func(p *planted) { p.fail["ensure user"] = down }, false},
 		{"user created, answer lost", func(p *planted) { p.broken["ensure user"] = down }, false},
 		{"reservation refused", func(p *planted) { p.fail["commit"] = other }, false},
