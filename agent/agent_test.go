@@ -13,6 +13,7 @@ import (
 	"github.com/plexusmesh/plexus/control"
 	"github.com/plexusmesh/plexus/plan"
 	"github.com/plexusmesh/plexus/policy"
+	"github.com/plexusmesh/plexus/state"
 )
 
 func TestOneDaemonPerStateDirectory(t *testing.T) {
@@ -91,6 +92,27 @@ func TestStateOf(t *testing.T) {
 		if got := stateOf(tt.applied, tt.warnings); got != tt.want {
 			t.Errorf("stateOf(%v, %v) = %q, want %q", tt.applied, tt.warnings, got, tt.want)
 		}
+	}
+}
+
+// An agent that does not understand a policy cannot tell whom it selects.
+func TestAPolicyKnownByNameAloneHoldsThePlan(t *testing.T) {
+	m := &member{refused: &refusals{}}
+	known := state.Snapshot{Tables: state.Tables{Policies: map[string]policy.Policy{"db": {}}}}
+	m.refused.note("nodes/web", errors.New("not JSON"))
+	if m.blind(known) {
+		t.Error("a node that cannot be read holds the plan")
+	}
+	m.refused.note("policies/db", errors.New("unknown field"))
+	if m.blind(known) {
+		t.Error("a policy of which an earlier version is known holds the plan")
+	}
+	if !m.blind(state.Snapshot{}) {
+		t.Error("a policy of which nothing is known does not hold the plan")
+	}
+	m.refused.note("policies/db", nil)
+	if m.blind(state.Snapshot{}) {
+		t.Error("a policy that has become readable holds the plan")
 	}
 }
 

@@ -102,7 +102,9 @@ func (a *agent) Flows(context.Context) ([]api.FlowEntry, error) {
 	}
 	out := make([]api.FlowEntry, 0, len(have))
 	for _, f := range have {
-		out = append(out, m.flowEntry(f))
+		if f.Expires >= 0 { // what is over stays in the map until its place is needed
+			out = append(out, m.flowEntry(f))
+		}
 	}
 	slices.SortFunc(out, func(a, b api.FlowEntry) int {
 		return cmp.Or(cmp.Compare(b.RxBytes+b.TxBytes, a.RxBytes+a.TxBytes), strings.Compare(a.Remote, b.Remote), strings.Compare(a.Local, b.Local))

@@ -197,6 +197,9 @@ func (m *member) warnings(d *plan.Desired) []api.Warning {
 			add(w.Code, "warning", w.Text)
 		}
 	}
+	if m.blind(m.store.Snapshot()) {
+		add("policy-unreadable", "error", "some policy cannot be understood by this agent, so that what was in force stays in force: upgrade plexusd")
+	}
 	return append(out, m.ownWarnings()...)
 }
 

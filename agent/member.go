@@ -45,13 +45,14 @@ type member struct {
 	moved     chan struct{} // holds one token while its addresses have news
 	governed  chan struct{} // closed once the kernel held everything for the first time
 
-	mu       sync.Mutex
-	uplinks  *device.State // nil until found
-	ssh      []uint16
-	desired  *plan.Desired // nil until planned
-	applied  *plan.Desired // nil until the kernel held all of it once
-	unlisted bool          // whether the mesh does not know this host
-	reported error         // why servers could not be shown our addresses
+	mu        sync.Mutex
+	uplinks   *device.State // nil until found
+	ssh       []uint16      // ports of SSH servers, and those of the look before
+	sshBefore []uint16
+	desired   *plan.Desired // nil until planned
+	applied   *plan.Desired // nil until the kernel held all of it once
+	unlisted  bool          // whether the mesh does not know this host
+	reported  error         // why servers could not be shown our addresses
 }
 
 // newMember builds the parts around k, which is then the member's to close, also

@@ -17,15 +17,19 @@ import (
 	"github.com/plexusmesh/plexus/kvstore/publish"
 	"github.com/plexusmesh/plexus/kvstore/schema"
 	"github.com/plexusmesh/plexus/plan"
+	"github.com/plexusmesh/plexus/state"
 )
 
 // sshPeriod is how often SSH servers are looked for: one that has moved to
 // another port is protected no later than this.
-const sshPeriod = 30 * time.Second
+const sshPeriod = 10 * time.Second
 
-// reportPeriod is how soon servers are shown our addresses again after one of
-// them could not be.
-const reportPeriod = 5 * time.Second
+// Servers are shown our addresses again after reportSoonest when that failed,
+// then twice as late each time, up to reportLatest.
+const (
+	reportSoonest = 2 * time.Second
+	reportLatest  = time.Minute
+)
 
 // setUplinks takes what the watcher found.
 func (m *member) setUplinks(s device.State) {
@@ -83,6 +87,8 @@ func (m *member) planning(ctx context.Context) error {
 	}
 }
 
+// lookForSSH keeps what the look before found: a server that is being restarted
+// listens nowhere for a moment.
 func (m *member) lookForSSH() {
 	ports, err := facts.SSHPorts("/proc")
 	if err != nil {
@@ -91,7 +97,7 @@ func (m *member) lookForSSH() {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.ssh = ports
+	m.ssh, m.sshBefore = ports, m.ssh
 }
 
 // replan sets a new desired state, unless too little is known to have one:
@@ -99,7 +105,7 @@ func (m *member) lookForSSH() {
 func (m *member) replan() {
 	local, ok := m.local()
 	snapshot := m.store.Snapshot()
-	if !ok || !snapshot.Synced() {
+	if !ok || !snapshot.Synced() || m.blind(snapshot) {
 		return
 	}
 	d := plan.Build(snapshot, local)
@@ -117,6 +123,18 @@ func (m *member) replan() {
 	m.conductor.Set(d)
 }
 
+// blind reports whether some policy is known by name alone, since this agent
+// does not understand any version of it that it has seen. What it allows or
+// denies here cannot be told, so that what was in force stays in force.
+func (m *member) blind(s state.Snapshot) bool {
+	for _, name := range m.refused.names("policies") {
+		if _, known := s.Policies[name]; !known {
+			return true
+		}
+	}
+	return false
+}
+
 // local gathers the facts of this host; false while its uplinks are unknown.
 func (m *member) local() (plan.Local, bool) {
 	m.mu.Lock()
@@ -131,8 +149,8 @@ func (m *member) local() (plan.Local, bool) {
 		Device: cfg.WireGuard.Device, Addresses: m.uplinks.Addresses, MTU: m.uplinks.MTU,
 		Services: facts.Services(facts.Ports{
 			WireGuard: uint16(cfg.WireGuard.Port), API: portsIn(m.enrolment.Servers), Etcd: portsIn(m.enrolment.Etcd),
-			EtcdPeer: uint16(cfg.Etcd.PeerPort), Server: m.enrolment.Server,
-		}, m.ssh),
+			Server: m.enrolment.Server,
+		}, slices.Concat(m.ssh, m.sshBefore)),
 	}
 	for _, u := range m.uplinks.Uplinks {
 		l.Uplinks = append(l.Uplinks, u.Name)
@@ -161,8 +179,7 @@ func portsIn(servers []string) []uint16 {
 // reporting shows this host to a server at each of its addresses, since a claim
 // to an address counts only where a server saw the host at it.
 func (m *member) reporting(ctx context.Context) error {
-	tick := time.NewTicker(reportPeriod)
-	defer tick.Stop()
+	wait := reportSoonest
 	var shown []netip.Addr
 	for {
 		m.mu.Lock()
@@ -179,7 +196,9 @@ func (m *member) reporting(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-m.moved:
-		case <-tick.C:
+			wait = reportSoonest
+		case <-time.After(wait):
+			wait = min(2*wait, reportLatest)
 		}
 	}
 }

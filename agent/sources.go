@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 
 	"github.com/plexusmesh/plexus/identity"
@@ -151,6 +152,19 @@ func (r *refusals) note(key string, err error) {
 		r.all = make(map[string]error)
 	}
 	r.all[key] = err
+}
+
+// names returns which names of a source are refused.
+func (r *refusals) names(source string) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []string
+	for key := range r.all {
+		if name, ok := strings.CutPrefix(key, source+"/"); ok {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // List returns what is refused at the moment.

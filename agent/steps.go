@@ -91,8 +91,8 @@ func (k *kernel) ensurePeers(ctx context.Context, d plan.Desired) error {
 	return k.wireguard.Ensure(ctx, k.wireguardConfig(d.Peers))
 }
 
-func (k *kernel) prunePeers(ctx context.Context, _ plan.Desired, orphans bool) error {
-	return k.wireguard.Prune(ctx, orphans)
+func (k *kernel) prunePeers(ctx context.Context, d plan.Desired, orphans bool) error {
+	return k.wireguard.Prune(ctx, d.Peers, orphans)
 }
 
 func ensureAddresses(ctx context.Context, d plan.Desired) error {

@@ -157,9 +157,6 @@ func (c *Conductor[D]) prune(ctx context.Context, d D, errs map[string]error) {
 	orphans := c.opts.Synced()
 	for _, s := range slices.Backward(c.opts.Steps) {
 		name := s.Resource.Name()
-		if errors.Is(errs[name], errHeld) {
-			continue
-		}
 		if err := s.Resource.Prune(ctx, d, orphans); err != nil {
 			errs[name] = errors.Join(errs[name], fmt.Errorf("prune %s: %w", name, err))
 		}

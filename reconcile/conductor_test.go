@@ -186,6 +186,24 @@ func TestFailureHoldsBackOnlyDependents(t *testing.T) {
 	})
 }
 
+// Revocation never waits: what hinders adding must not keep what is unwanted.
+func TestAHeldStepStillPrunes(t *testing.T) {
+	play(t, func(s *stage) {
+		s.c.Set(map[string]int{"x": 1, "gone": 1})
+		settled()
+		s.a.fail = errors.New("no")
+		s.c.Set(map[string]int{"x": 1})
+		time.Sleep(2 * Quiet)
+		synctest.Wait()
+		if h := s.c.Health(); !h[1].Held {
+			t.Fatalf("health %+v, want b held", h)
+		}
+		if diff := cmp.Diff(map[string]int{"x": 1}, s.b.holds()); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
 func TestFailureRetriesWithBackOff(t *testing.T) {
 	for n, want := range map[int]time.Duration{1: 100 * time.Millisecond, 2: 200 * time.Millisecond, 8: 10 * time.Second, 1000: 10 * time.Second} {
 		if got := retryDelay(n); got != want {

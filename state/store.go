@@ -32,8 +32,7 @@ func newTables() Tables {
 // Source says how far one source has come.
 type Source struct {
 	Name   string
-	Synced bool  // whether everything that it had at the start has been pushed
-	Err    error // why it cannot be heard at the moment; what it said before still counts
+	Synced bool // whether everything that it had at the start has been pushed, once
 }
 
 // Snapshot is what is known at one moment. Nobody changes it.
@@ -87,12 +86,7 @@ func (s *Store) Update(source string, f func(*Tables)) {
 
 // SetSynced records that source has pushed everything that it had at the start.
 func (s *Store) SetSynced(source string) {
-	s.with(source, func(e *entry) { e.Synced, e.Err = true, nil })
-}
-
-// SetError records that source cannot be heard, or with nil that it can again.
-func (s *Store) SetError(source string, err error) {
-	s.with(source, func(e *entry) { e.Err = err })
+	s.with(source, func(e *entry) { e.Synced = true })
 }
 
 func (s *Store) with(source string, f func(*entry)) {

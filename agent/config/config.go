@@ -89,7 +89,7 @@ var usage = map[string]string{
 	"state-dir":        "directory of keys, certificates and embedded etcd data",
 	"runtime-dir":      "directory of the daemon's sockets",
 	"bpf-root":         "directory of BPF pins, on a BPF file system",
-	"cgroup-root":      "cgroup v2 mount",
+	"cgroup-root":      "cgroup v2 mount (for the attribution of processes, which is not built yet)",
 	"interfaces":       "managed network interfaces, names or patterns such as eth* (default: those with a default route or a global address)",
 	"log.level":        "debug, info, warn or error",
 	"log.format":       "text or json",

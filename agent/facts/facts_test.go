@@ -99,7 +99,7 @@ func TestParseListeningOnThisKernel(t *testing.T) {
 }
 
 func TestServersKeepTheirOwnPortsOpen(t *testing.T) {
-	ports := Ports{WireGuard: 51871, API: []uint16{7443}, Etcd: []uint16{2379, 12379}, EtcdPeer: 2380}
+	ports := Ports{WireGuard: 51871, API: []uint16{7443}, Etcd: []uint16{2379, 12379}}
 	api := datapath.Pinhole{Direction: policy.Ingress, Protocol: tcp, Port: 7443}
 	if _, open := Services(ports, nil)[api]; open {
 		t.Error("a host that is no server leaves the join API's port open")

@@ -17,7 +17,6 @@ type Ports struct {
 	WireGuard uint16   // UDP, of this host
 	API       []uint16 // TCP, of the mesh's servers
 	Etcd      []uint16 // TCP, of the mesh's servers, for clients
-	EtcdPeer  uint16   // TCP
 	Server    bool     // whether this host serves API and etcd
 }
 
@@ -54,8 +53,4 @@ func (p Ports) controlPlane(out map[datapath.Pinhole]string) {
 	}
 	add(p.API, "join API")
 	add(p.Etcd, "etcd")
-	if p.Server {
-		out[datapath.Pinhole{Direction: policy.Ingress, Protocol: tcp, Port: p.EtcdPeer}] = "etcd of this server, for its peers"
-		out[datapath.Pinhole{Direction: policy.Egress, Protocol: tcp, Port: p.EtcdPeer}] = "etcd of other servers"
-	}
 }

@@ -121,7 +121,13 @@ func (r Request) through(ctx context.Context, server string, a attempt) (control
 		return control.Enrolment{}, err
 	}
 	var got control.JoinResponse
-	if err := conn.post(ctx, control.PathJoin, a.body, &got); err != nil {
+	err := conn.post(ctx, control.PathJoin, a.body, &got)
+	if answer := (*control.Error)(nil); err != nil && !errors.As(err, &answer) {
+		// The host may be enrolled and only the answer lost: asked again with the
+		// same keys, the server gives it once more.
+		err = conn.post(ctx, control.PathJoin, a.body, &got)
+	}
+	if err != nil {
 		return control.Enrolment{}, err
 	}
 	e, err := r.enrolment(got, a.key, p)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/plexusmesh/plexus/control"
 	"github.com/plexusmesh/plexus/control/ca"
@@ -52,7 +53,8 @@ func leaveThrough(ctx context.Context, server string, cfg *tls.Config) error {
 
 // ReportAddresses shows this host to a server from each of its addresses, so
 // that its claims to them can become facts. It returns those at which a server
-// saw it; the error joins what hindered the others.
+// saw it; the error joins what hindered the others. An address of a family that
+// no server has is left out: there is nobody to show it to.
 func ReportAddresses(ctx context.Context, e control.Enrolment, addresses []netip.Addr) (seen []netip.Addr, err error) {
 	cfg, err := TLS(e)
 	if err != nil {
@@ -60,6 +62,9 @@ func ReportAddresses(ctx context.Context, e control.Enrolment, addresses []netip
 	}
 	var failures []error
 	for _, a := range addresses {
+		if !slices.ContainsFunc(e.Servers, func(s string) bool { return sameFamily(s, a) }) {
+			continue
+		}
 		if err := report(ctx, e.Servers, reporter{a, cfg}); err != nil {
 			failures = append(failures, fmt.Errorf("show address %s: %w", a, err))
 			continue
@@ -85,9 +90,6 @@ func report(ctx context.Context, servers []string, r reporter) error {
 			return nil
 		}
 		failures = append(failures, err)
-	}
-	if len(failures) == 0 {
-		return errors.New("no server has an address of its family")
 	}
 	return errors.Join(failures...)
 }

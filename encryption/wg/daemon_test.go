@@ -91,7 +91,7 @@ func obey(d *wg.Device, o order) (a answer, err error) {
 		}
 		c.Peers[k] = encryption.Peer{Key: k, Endpoint: p.Endpoint, AllowedIPs: p.AllowedIPs}
 	}
-	if err := errors.Join(d.Ensure(ctx, c), d.Prune(ctx, true)); err != nil {
+	if err := errors.Join(d.Ensure(ctx, c), d.Prune(ctx, c.Peers, true)); err != nil {
 		return a, err
 	}
 	a.Peers, err = d.ListPeers(ctx)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -59,7 +60,6 @@ type Device struct {
 
 	mu     sync.Mutex
 	client device
-	want   map[mesh.Key]encryption.Peer // of the last Ensure; nil before the first
 	memory memory
 }
 
@@ -90,7 +90,6 @@ func (d *Device) Close() error {
 func (d *Device) Ensure(ctx context.Context, c Config) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.want = c.Peers
 	d.memory.wanted(c.Peers)
 	have, err := d.read(ctx)
 	if err != nil {
@@ -128,20 +127,18 @@ func (d *Device) greet(peers map[mesh.Key]encryption.Peer) error {
 }
 
 // Prune removes the peers and allowed prefixes that this run wanted once and
-// wants no more. With orphans it also removes those that it never wanted, which
-// an earlier run left. Before the first Ensure it does nothing.
-func (d *Device) Prune(ctx context.Context, orphans bool) error {
+// that are not in want. With orphans it also removes those that it never wanted,
+// which an earlier run left. It needs no Ensure before it: taking a peer away
+// must not wait for what hinders adding others.
+func (d *Device) Prune(ctx context.Context, want map[mesh.Key]encryption.Peer, orphans bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.want == nil {
-		return nil
-	}
 	have, err := d.read(ctx)
 	if err != nil {
 		return err
 	}
 	ours := func(k mesh.Key, p netip.Prefix) bool { return orphans || d.memory.had(k, p) }
-	gone, err := removals(have, d.want, ours)
+	gone, err := removals(have, want, ours)
 	if err != nil {
 		return err
 	}
@@ -150,7 +147,7 @@ func (d *Device) Prune(ctx context.Context, orphans bool) error {
 			return fmt.Errorf("remove peers of WireGuard device %s: %w", d.name, err)
 		}
 	}
-	d.memory.forget(d.want)
+	d.memory.forget(want)
 	return nil
 }
 
@@ -177,11 +174,26 @@ func (d *Device) read(ctx context.Context) (*wgtypes.Device, error) {
 		}
 		d.client = client
 	}
+	if err := d.responsive(); err != nil {
+		return nil, err
+	}
 	have, err := d.client.Device(d.name)
 	if err != nil {
 		return nil, fmt.Errorf("read WireGuard device %s: %w", d.name, err)
 	}
 	return have, nil
+}
+
+// responsive reports a helper that does not answer: wgctrl would wait for it for
+// ever. The kernel's own device has no socket, and needs no patience.
+func (d *Device) responsive() error {
+	if _, err := os.Stat(socketPath(d.name)); err != nil {
+		return nil
+	}
+	if err := probe(d.name); err != nil {
+		return fmt.Errorf("read WireGuard device %s: its helper does not answer at %s: %w", d.name, socketPath(d.name), err)
+	}
+	return nil
 }
 
 // explain adds a remedy where err says that the port is taken, as an errno from

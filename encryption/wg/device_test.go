@@ -51,7 +51,7 @@ func open(t *testing.T, k *wgtest.Kernel) *wg.Device {
 // pass is one round of the conductor.
 func pass(t *testing.T, d *wg.Device, c wg.Config, orphans bool) error {
 	t.Helper()
-	return errors.Join(d.Ensure(t.Context(), c), d.Prune(t.Context(), orphans))
+	return errors.Join(d.Ensure(t.Context(), c), d.Prune(t.Context(), c.Peers, orphans))
 }
 
 // TestTransitions takes one device through every step in order, so that each
@@ -212,6 +212,23 @@ func TestReplacedDeviceGreets(t *testing.T) {
 	}
 }
 
+// TestPruneNeedsNoEnsure takes a peer away while something keeps Ensure from
+// being called: revocation must not wait for what hinders adding.
+func TestPruneNeedsNoEnsure(t *testing.T) {
+	k, key := wgtest.New("wg9"), encryption.NewPrivateKey()
+	d, both := open(t, k), config(key, peer('A', "", "10.0.0.1/32"), peer('B', "", "10.0.0.2/32"))
+	if err := pass(t, d, both, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Prune(t.Context(), config(key, peer('A', "", "10.0.0.1/32")).Peers, false); err != nil {
+		t.Fatal(err)
+	}
+	peers, err := d.ListPeers(t.Context())
+	if err != nil || len(peers) != 1 || peers[0].Key != (mesh.Key{'A'}) {
+		t.Errorf("peers %v, %v; want A alone", peers, err)
+	}
+}
+
 // TestOrphansWait starts a second run over what a first one left.
 func TestOrphansWait(t *testing.T) {
 	k, key := wgtest.New("wg9"), encryption.NewPrivateKey()
@@ -220,8 +237,8 @@ func TestOrphansWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := open(t, k)
-	if err := d.Prune(t.Context(), true); err != nil || strings.Count(k.String(), "\n") != 3 {
-		t.Fatalf("prune before anything is wanted: %v\n%s", err, k)
+	if err := d.Prune(t.Context(), nil, false); err != nil || strings.Count(k.String(), "\n") != 3 {
+		t.Fatalf("prune before this run wanted anything: %v\n%s", err, k)
 	}
 	for _, step := range []struct {
 		name    string
@@ -274,7 +291,7 @@ func TestFailuresHeal(t *testing.T) {
 				if err := d.Ensure(t.Context(), to); err != nil {
 					return err
 				}
-				return d.Prune(t.Context(), false)
+				return d.Prune(t.Context(), to.Peers, false)
 			}},
 		} {
 			t.Run(step.name+" "+op, func(t *testing.T) {

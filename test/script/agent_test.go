@@ -188,10 +188,14 @@ func (w *world) steps() ([]reconcile.Step[plan.Desired], error) {
 		{Needs: []string{"ipcache", "policy"}, Resource: &resource[string, bool]{name: "links", shelf: w.links, want: linkNames}},
 		{Needs: []string{"links"}, Resource: driver{"peers", func(ctx context.Context, d plan.Desired) error {
 			return device.Ensure(ctx, wg.Config{PrivateKey: w.key, Port: mesh.WireGuardPort, Peers: d.Peers})
-		}, device.Prune}},
+		}, func(ctx context.Context, d plan.Desired, orphans bool) error {
+			return device.Prune(ctx, d.Peers, orphans)
+		}}},
 		{Needs: []string{"links"}, Resource: driver{"routes", func(ctx context.Context, d plan.Desired) error {
 			return routes.Ensure(ctx, d.Routes)
-		}, routes.Prune}},
+		}, func(ctx context.Context, _ plan.Desired, orphans bool) error {
+			return routes.Prune(ctx, orphans)
+		}}},
 	}, nil
 }
 
@@ -207,13 +211,13 @@ func linkNames(d plan.Desired) map[string]bool {
 type driver struct {
 	name   string
 	ensure func(context.Context, plan.Desired) error
-	prune  func(context.Context, bool) error
+	prune  func(context.Context, plan.Desired, bool) error
 }
 
 func (d driver) Name() string { return d.name }
 
 func (d driver) Ensure(ctx context.Context, want plan.Desired) error { return d.ensure(ctx, want) }
 
-func (d driver) Prune(ctx context.Context, _ plan.Desired, orphans bool) error {
-	return d.prune(ctx, orphans)
+func (d driver) Prune(ctx context.Context, want plan.Desired, orphans bool) error {
+	return d.prune(ctx, want, orphans)
 }
