@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Makes the namespaces it was started in into a host, says "ready" and then only
 # keeps them alive. $1 is the host name; $2 is 1 where IPv6 is not wanted at all.
 set -eu
