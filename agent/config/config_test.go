@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,5 +95,25 @@ func TestOnlyTheDefaultFileMayBeMissing(t *testing.T) {
 	}
 	if _, err := Load(flags); err == nil || !strings.Contains(err.Error(), "/nonexistent/plexusd.yaml") {
 		t.Errorf("error %v, want the missing file's name", err)
+	}
+}
+
+// The page names every setting with its default.
+func TestThePageIsComplete(t *testing.T) {
+	page, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, value := range defaults {
+		text := fmt.Sprintf("`%v`", value)
+		if key == "interfaces" {
+			text = "none"
+		}
+		if row := "| `" + key + "` | " + text + " |"; !strings.Contains(string(page), row) {
+			t.Errorf("docs/configuration.md has no row %q", row)
+		}
+		if usage[key] == "" {
+			t.Errorf("flag --%s has no text", flagName(key))
+		}
 	}
 }
