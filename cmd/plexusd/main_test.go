@@ -40,7 +40,6 @@ func exitsWith(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-
 func TestExitCodes(t *testing.T) {
 	for err, want := range map[error]int{nil: 0, os.ErrNotExist: exitError, usageError{os.ErrNotExist}: exitUsage} {
 		if got := exitCode(err); got != want {
