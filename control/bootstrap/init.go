@@ -74,7 +74,12 @@ func (o Options) build(ctx context.Context) (_ *Server, _ control.Enrolment, err
 	if err := filesIn(o.StateDir).ensure(authority, c.names()); err != nil {
 		return nil, control.Enrolment{}, err
 	}
-	return s, e, errors.Join(client.Save(o.StateDir, e), c.save(o.StateDir))
+	// The enrolment last: with it this host is a member, and a member that has no
+	// control plane would come back from a crash in between.
+	if err := c.save(o.StateDir); err != nil {
+		return nil, control.Enrolment{}, err
+	}
+	return s, e, client.Save(o.StateDir, e)
 }
 
 // settle writes what holds for the whole mesh from now on.

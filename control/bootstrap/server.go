@@ -72,7 +72,7 @@ func (s *Server) Close() error {
 	return errors.Join(errs...)
 }
 
-// settingsFile marks a host as server. It is written last.
+// settingsFile marks a host as server. Only the enrolment is written after it.
 const settingsFile = "server.json"
 
 // settings is what a server remembers.

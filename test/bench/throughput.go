@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -167,7 +168,13 @@ func addDevice(ctx context.Context, h *lab.Host, kernel bool) error {
 	if kernel {
 		return h.Run(ctx, "ip", "link", "add", "wg0", "type", "wireguard")
 	}
-	if _, err := h.StartDaemon(plexusd, "wireguard", "--device", "wg0", "--mtu", "1420", "--pid-file", "/run/wg0.pid"); err != nil {
+	helper, err := filepath.Abs(plexusd)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", plexusd, err)
+	}
+	// A session of its own, as plexusd gives its helper: the scheduler shares CPUs
+	// out by session (sched(7), autogroup), and must do so alike on both sides.
+	if _, err := h.StartDaemon("/usr/bin/setsid", "--wait", helper, "wireguard", "--device", "wg0", "--mtu", "1420", "--pid-file", "/run/wg0.pid"); err != nil {
 		return err
 	}
 	return until(ctx, 5*time.Second, func() error { return h.Run(ctx, "wg", "show", "wg0") })
