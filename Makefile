@@ -90,7 +90,7 @@ fuzz: ## run every fuzz target for FUZZTIME (5s)
 	tools/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: build ## measure joins, policy, throughput and memory, or what BENCH names; as root
+bench: deps build ## measure joins, policy, throughput and memory, or what BENCH names; as root
 	go build -trimpath -o bin/plexus-bench ./test/bench
 	bin/plexus-bench $(BENCH)
 
