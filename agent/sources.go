@@ -126,11 +126,11 @@ func policyRevision() source {
 		put: func(t *state.Tables, _ string, value []byte) error {
 			r, err := schema.DecodePolicyRevision(value)
 			if err == nil {
-				t.PolicyRevision = r.Revision
+				t.Revision = state.Revision{Number: r.Revision, Author: r.Author, Time: r.Time}
 			}
 			return err
 		},
-		remove: func(t *state.Tables, _ string) { t.PolicyRevision = 0 },
+		remove: func(t *state.Tables, _ string) { t.Revision = state.Revision{} },
 	}
 }
 

@@ -31,7 +31,8 @@ type Peer struct {
 type Pinhole struct {
 	Direction policy.Direction
 	Protocol  uint8
-	Port      uint16 // destination port
+	Port      uint16       // destination port
+	Remote    netip.Prefix // of the other side; the zero Prefix for everybody
 }
 
 // Link is a network interface whose traffic policy governs.

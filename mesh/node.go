@@ -53,12 +53,23 @@ type Claim struct {
 	Key       Key
 	Port      uint16
 	Version   string
+
+	NamedPorts []NamedPort // that policy may name
+	Listening  []Listener  // sorted; ports that programs of the host wait at, as far as others may depend on them
+	Pinholes   []string    // sorted, in words: what passes there whatever policy says
+}
+
+// Listener is a port at which a program waits.
+type Listener struct {
+	Protocol string // "TCP" or "UDP"
+	Port     uint16
 }
 
 // Equal reports whether both say the same.
 func (c Claim) Equal(o Claim) bool {
 	return c.Node == o.Node && slices.Equal(c.Addresses, o.Addresses) && c.Key == o.Key &&
-		c.Port == o.Port && c.Version == o.Version
+		c.Port == o.Port && c.Version == o.Version && slices.Equal(c.NamedPorts, o.NamedPorts) &&
+		slices.Equal(c.Listening, o.Listening) && slices.Equal(c.Pinholes, o.Pinholes)
 }
 
 // nodeName is a DNS subdomain (RFC 1123, section 2.1), as Kubernetes node names are.

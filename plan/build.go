@@ -29,6 +29,12 @@ type Local struct {
 	Addresses []netip.Addr       // node addresses on them
 	MTU       int                // the smallest of the uplinks, bytes
 	Services  map[Service]string // what must stay reachable, and why
+
+	Policies     []policy.Policy // of this host's own files
+	NamedPorts   []mesh.NamedPort
+	EveryCluster bool   // policy.Subject.EveryCluster
+	Lapsed       uint64 // the pending revision whose window has closed here; 0 for none
+	Disarmed     bool   // whether an administrator of this host suspended policy
 }
 
 // ID returns the host's name as mesh.Node.ID.
@@ -71,7 +77,7 @@ func Build(s state.Snapshot, l Local) Desired {
 		Pinholes: pinholes(s, l),
 		Peers:    peers,
 		Routes:   routes(l),
-		Revision: s.PolicyRevision,
+		Revision: s.Revision.Number,
 	}
 	d.Warnings = warnings(s, refused, mtuWarning)
 	return d
@@ -107,7 +113,7 @@ func selfIdentity(s state.Snapshot, l Local) mesh.Identity {
 
 func verdicts(s state.Snapshot, l Local, self mesh.Identity) policy.Verdicts {
 	subject := policy.Subject{Identity: self, Labels: s.Identities[self], Cluster: l.Cluster.Name}
-	return policy.Compile(slices.Collect(maps.Values(s.Policies)), subject, s.Identities)
+	return policy.Compile(slices.Collect(maps.Values(s.Policies)), subject, policy.World{Labels: s.Identities})
 }
 
 func links(l Local) []datapath.Link {

@@ -26,7 +26,7 @@ func BenchmarkCompile(b *testing.B) {
 	subject := Subject{Identity: 1<<16 | 256, Labels: world[1<<16|256], Cluster: "vms"}
 	b.ReportAllocs()
 	for b.Loop() {
-		v := Compile(parsed, subject, world)
+		v := Compile(parsed, subject, World{Labels: world})
 		b.ReportMetric(float64(len(v.Entries)), "entries")
 	}
 }

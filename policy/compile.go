@@ -13,7 +13,8 @@ import (
 type Subject struct {
 	Identity mesh.Identity
 	Labels   identity.Labels
-	Cluster  string // name of its mesh
+	Cluster  string           // name of its mesh
+	Ports    []mesh.NamedPort // that the host declares
 
 	// EveryCluster lets selectors of peers reach every cluster unless they name
 	// one (Cilium: policyDefaultLocalCluster false). By default they reach the
@@ -21,11 +22,17 @@ type Subject struct {
 	EveryCluster bool
 }
 
-// Compile returns what policies say to subject about every peer. world holds
-// the labels of all identities of this mesh and of those that it federates
-// with; reserved identities and those of CIDR peers are added here. It is a
-// pure function and does not depend on the order of policies.
-func Compile(policies []Policy, subject Subject, world map[mesh.Identity]identity.Labels) Verdicts {
+// World is everybody that a policy can name: all identities of this mesh and of
+// those that it federates with. Reserved identities and those of CIDR peers need
+// not be in it.
+type World struct {
+	Labels map[mesh.Identity]identity.Labels
+	Ports  map[mesh.Identity][]mesh.NamedPort // that endpoints with the identity declare
+}
+
+// Compile returns what policies say to subject about every peer. It is a pure
+// function and does not depend on the order of policies.
+func Compile(policies []Policy, subject Subject, world World) Verdicts {
 	c := compiler{
 		subject:  subject,
 		table:    table{entries: make(map[Key]Entry)},
@@ -34,7 +41,7 @@ func Compile(policies []Policy, subject Subject, world map[mesh.Identity]identit
 	}
 	selecting := c.selecting(policies)
 	c.number(selecting)
-	c.peers = newIndex(world, c.prefixes, c.numbers)
+	c.peers = newIndex(world.Labels, c.prefixes, c.numbers)
 	for _, s := range selecting {
 		c.rule(s)
 	}
@@ -133,88 +140,4 @@ func portKeys(ports []PortRange) []Key {
 		out = append(out, r.keys()...)
 	}
 	return out
-}
-
-// peersOf returns the identities that are meant, some perhaps twice.
-func (c *compiler) peersOf(p *Policy, peers Peers) []mesh.Identity {
-	if peers.Any {
-		return []mesh.Identity{AnyIdentity}
-	}
-	var out []mesh.Identity
-	for _, s := range peers.Endpoints {
-		out = append(out, c.selected(p, s)...)
-	}
-	for _, e := range peers.Entities {
-		out = append(out, c.entity(e)...)
-	}
-	for _, cidr := range peers.CIDRs {
-		out = append(out, c.outside(cidr)...)
-	}
-	return out
-}
-
-// selected returns the identities that a selector of a peer means, each
-// distinct selector being matched once.
-func (c *compiler) selected(p *Policy, s identity.Selector) []mesh.Identity {
-	sc := scope{namespace: p.Namespace, cluster: c.subject.Cluster}
-	if c.subject.EveryCluster {
-		sc.cluster = ""
-	}
-	s = sc.confine(s)
-	key := fingerprint(s)
-	ids, known := c.resolved[key]
-	if !known {
-		ids = c.peers.matching(s)
-		c.resolved[key] = ids
-	}
-	return ids
-}
-
-// entity returns the identities of an entity.
-func (c *compiler) entity(e Entity) []mesh.Identity {
-	out := slices.Clone(reservedOf[e])
-	switch e {
-	case EntityAll:
-		return []mesh.Identity{AnyIdentity}
-	case EntityWorld, EntityWorldIPv4, EntityWorldIPv6:
-		for _, p := range c.prefixes {
-			if e == EntityWorld || p.Addr().Is4() == (e == EntityWorldIPv4) {
-				out = append(out, c.numbers[p])
-			}
-		}
-	case EntityCluster, EntityRemoteNode:
-		out = append(out, c.peers.managed[identity.KeyCluster][c.subject.Cluster]...)
-	case EntityClusterMesh:
-		for _, ids := range c.peers.managed[identity.KeyCluster] {
-			out = append(out, ids...)
-		}
-	}
-	return out
-}
-
-// outside returns the identities of addresses that no mesh knows and cidr
-// covers. The identity of a prefix stands for its addresses that no longer
-// prefix holds, so that covering the prefix is covering them.
-func (c *compiler) outside(cidr CIDR) []mesh.Identity {
-	var out []mesh.Identity
-	first, _ := slices.BinarySearchFunc(c.prefixes, cidr.Prefix, netip.Prefix.Compare)
-	for _, p := range c.prefixes[first:] {
-		if !contains(cidr.Prefix, p) {
-			break
-		}
-		if cidr.Covers(p) {
-			out = append(out, c.numbers[p])
-		}
-	}
-	if cidr.Prefix.Bits() == 0 && cidr.Covers(cidr.Prefix) {
-		out = append(out, plainWorld(cidr.Prefix.Addr()))
-	}
-	return out
-}
-
-func plainWorld(family netip.Addr) mesh.Identity {
-	if family.Is4() {
-		return identity.WorldIPv4
-	}
-	return identity.WorldIPv6
 }

@@ -66,8 +66,8 @@ func TestAllowUnderDenyIsDropped(t *testing.T) {
 
 func TestCompileIgnoresReservedNumbersOfTheWorld(t *testing.T) {
 	world := castWorld()
-	world[identity.World] = castLabels("web") // a forged or broken entry
-	world[1<<24|5] = castLabels("web")
+	world.Labels[identity.World] = castLabels("web") // a forged or broken entry
+	world.Labels[1<<24|5] = castLabels("web")
 	v := Compile(mustParse(t, clusterwide("a", toDB+"ingress: [{fromEndpoints: [{}]}, {fromEntities: [cluster]}]")), castSubject("db"), world)
 	for _, id := range []mesh.Identity{identity.World, 1<<24 | 5} {
 		if v.Judge(Flow{Peer: id, Protocol: 6}).Allowed {
@@ -79,7 +79,7 @@ func TestCompileIgnoresReservedNumbersOfTheWorld(t *testing.T) {
 // TestRuleIDsAreKept pins the hash: flows of an earlier release carry it.
 func TestRuleIDsAreKept(t *testing.T) {
 	const kept = RuleID(3452485396)
-	v := Compile(mustParse(t, namespaced("default", "a", toDB+"ingress: [{}]")), castSubject("db"), nil)
+	v := Compile(mustParse(t, namespaced("default", "a", toDB+"ingress: [{}]")), castSubject("db"), World{})
 	if _, ok := v.Rules[kept]; !ok || len(v.Rules) != 1 {
 		t.Errorf("rules are %v, want %d", v.Rules, kept)
 	}
@@ -170,7 +170,7 @@ func FuzzSelector(f *testing.F) {
 		f.Add(seed)
 	}
 	world := castWorld()
-	x := newIndex(world, nil, nil)
+	x := newIndex(world.Labels, nil, nil)
 	f.Fuzz(func(t *testing.T, text string) {
 		var n yaml.Node
 		if err := yaml.Unmarshal([]byte(text), &n); err != nil || len(n.Content) == 0 {
@@ -182,7 +182,7 @@ func FuzzSelector(f *testing.F) {
 			return
 		}
 		var want []mesh.Identity
-		for id, ls := range world {
+		for id, ls := range world.Labels {
 			if s.Matches(ls) {
 				want = append(want, id)
 			}

@@ -94,6 +94,10 @@ type Verdicts struct {
 	Prefixes map[netip.Prefix]mesh.Identity // CIDR peers, numbered for this host alone
 	Rules    map[RuleID]RuleRef             // every rule that selects the host
 	Enforced [2]bool                        // by Direction: whether some policy selects the host, so that the rest is denied
+
+	// Staged is what policy would say if staged rules had effect too; nil where no
+	// staged rule selects the host.
+	Staged *Verdicts
 }
 
 // protocolNames are those of policy documents.

@@ -22,7 +22,14 @@ const (
 // PortRange is a run of destination ports of one protocol.
 type PortRange struct {
 	Protocol    uint8  // 0 for TCP, UDP and SCTP, or for every protocol where all ports are meant
-	First, Last uint16 // 0 and 65535 for all
+	First, Last uint16 // 0 and 65535 for all; of ICMP, the type in the upper byte and all codes
+}
+
+// PortName stands for the ports that hosts declare under it: for ingress the
+// judging host's own, for egress those of each peer.
+type PortName struct {
+	Protocol uint8 // 0 for TCP, UDP and SCTP
+	Name     string
 }
 
 func (r PortRange) all() bool { return r.First == 0 && r.Last == 65535 }

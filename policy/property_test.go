@@ -46,9 +46,9 @@ func checkSeed(t *testing.T, seed uint64) {
 	labels := g.hostLabels()
 	subject := Subject{Identity: 1<<16 | 300, Labels: labels, Cluster: "mesh", EveryCluster: g.one(4)}
 	world := g.world()
-	v := Compile(policies, subject, world)
+	v := Compile(policies, subject, World{Labels: world})
 	g.Shuffle(len(policies), func(i, j int) { policies[i], policies[j] = policies[j], policies[i] })
-	if diff := cmp.Diff(v, Compile(policies, subject, world), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(v, Compile(policies, subject, World{Labels: world}), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Fatalf("seed %d: verdicts depend on the order of policies:\n%s\n%s", seed, diff, doc)
 	}
 	reference := slow{policies, subject, toMap(labels)}

@@ -33,12 +33,12 @@ func castLabels(name string) identity.Labels {
 	return identity.NewLabels(append(ls, meta)...)
 }
 
-func castWorld() map[mesh.Identity]identity.Labels {
+func castWorld() World {
 	out := make(map[mesh.Identity]identity.Labels, len(cast))
 	for name, c := range cast {
 		out[c.id] = castLabels(name)
 	}
-	return out
+	return World{Labels: out}
 }
 
 func castSubject(name string) Subject {

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/plexusmesh/plexus/identity"
 	"github.com/plexusmesh/plexus/mesh"
@@ -16,9 +17,24 @@ type Tables struct {
 	Endpoints  map[netip.Prefix]mesh.Endpoint
 	Identities map[mesh.Identity]identity.Labels
 	Policies   map[string]policy.Policy // by policy.Policy.ID
-	// PolicyRevision counts the changes to the mesh's policies; 0 before the first.
-	PolicyRevision uint64
+	Revision   Revision                 // of the mesh's policies; zero before the first
 }
+
+// Revision is the last change to the mesh's policies.
+type Revision struct {
+	Number uint64 // counts the changes
+	Author string
+	Time   time.Time
+	// Window is how long hosts enforce the revision unless it is confirmed; 0 for
+	// one that stands.
+	Window time.Duration
+	// Undo takes back what the revision changed: the policies before, by
+	// policy.Policy.ID, nil for one that did not exist. Kept while Window is not 0.
+	Undo map[string]*policy.Policy
+}
+
+// Pending reports whether the revision waits for its confirmation.
+func (r Revision) Pending() bool { return r.Window > 0 }
 
 func newTables() Tables {
 	return Tables{
@@ -115,7 +131,9 @@ func (s *Store) Snapshot() Snapshot {
 		believe(out.Endpoints, e.tables.Endpoints)
 		believe(out.Identities, e.tables.Identities)
 		believe(out.Policies, e.tables.Policies)
-		out.PolicyRevision = max(out.PolicyRevision, e.tables.PolicyRevision)
+		if e.tables.Revision.Number > out.Revision.Number {
+			out.Revision = e.tables.Revision
+		}
 	}
 	return out
 }

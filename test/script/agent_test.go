@@ -73,11 +73,11 @@ var sources = []source{
 		func(t *state.Tables, _ string, value []byte) error {
 			r, err := schema.DecodePolicyRevision(value)
 			if err == nil {
-				t.PolicyRevision = r.Revision
+				t.Revision.Number = r.Revision
 			}
 			return err
 		},
-		func(t *state.Tables, _ string) { t.PolicyRevision = 0 }},
+		func(t *state.Tables, _ string) { t.Revision = state.Revision{} }},
 }
 
 func putPolicy(t *state.Tables, name string, value []byte) error {
