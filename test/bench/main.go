@@ -26,7 +26,7 @@ func main() {
 var parts = []struct {
 	name string
 	run  func(context.Context, *mesh) ([]result, error)
-}{{"joins", joins}, {"policy", applies}, {"throughput", throughput}, {"memory", memory}}
+}{{"joins", joins}, {"policy", applies}, {"changes", changes}, {"throughput", throughput}, {"memory", memory}}
 
 // measure makes the named measurements, or all, on one mesh.
 func measure(ctx context.Context, names []string) (err error) {

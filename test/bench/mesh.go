@@ -123,8 +123,12 @@ func (m *mesh) status(ctx context.Context, h *lab.Host) (status, error) {
 
 // apply has the mesh allow one TCP port into every host, and no other.
 func (m *mesh) apply(ctx context.Context, port string) error {
+	return m.applyText(ctx, fmt.Sprintf(policyForm, port))
+}
+
+func (m *mesh) applyText(ctx context.Context, policy string) error {
 	cmd := m.lab.Hosts[0].Command(ctx, m.plexus, "policy", "apply", "-f", "-")
-	cmd.Stdin = strings.NewReader(fmt.Sprintf(policyForm, port))
+	cmd.Stdin = strings.NewReader(policy)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("apply policy: %w: %s", err, bytes.TrimSpace(out))
 	}

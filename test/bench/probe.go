@@ -21,8 +21,10 @@ import (
 //	probe listen PORT…          accept TCP on these ports until killed
 //	probe open ADDRESS:PORT     connect until it succeeds
 //	probe closed ADDRESS:PORT   connect until it gets no answer
+//	probe echo PORT…            answer UDP on these ports until killed
+//	probe flips ADDRESS PORT…   send to each all the time, and say when another one answers
 //
-// The latter two print "watching" once, and then the time at which they saw what
+// open and closed print "watching" once, and then the time at which they saw what
 // they wait for, in nanoseconds since 1970.
 const (
 	probePeriod   = 5 * time.Millisecond
@@ -30,7 +32,7 @@ const (
 	probeSilences = 3                     // in a row, before silence is believed: the machine may be busy
 )
 
-var errProbeUsage = errors.New("usage: probe listen PORT… | probe open|closed ADDRESS:PORT")
+var errProbeUsage = errors.New("usage: probe listen|echo PORT… | probe open|closed ADDRESS:PORT | probe flips ADDRESS PORT…")
 
 func probe(ctx context.Context, args []string) error {
 	if len(args) < 2 {
@@ -41,6 +43,10 @@ func probe(ctx context.Context, args []string) error {
 		return listen(ctx, args[1:])
 	case "open", "closed":
 		return watch(ctx, args[0] == "open", args[1])
+	case "echo":
+		return echo(ctx, args[1:])
+	case "flips":
+		return flips(ctx, args[1], args[2:])
 	}
 	return errProbeUsage
 }

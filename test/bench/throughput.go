@@ -16,7 +16,6 @@ const (
 	throughputTimes = 24 // of each, in turn
 	throughputGoal  = 0.95
 	runSeconds      = "2"
-	iperfPort       = "5201"
 )
 
 // path is two hosts with a tunnel between them.
@@ -28,7 +27,7 @@ type path struct {
 // throughput compares the mesh with a tunnel that has no plexusd, no BPF and the
 // same WireGuard, on hosts of the same make.
 func throughput(ctx context.Context, m *mesh) (_ []result, err error) {
-	if err := m.apply(ctx, iperfPort); err != nil {
+	if err := m.apply(ctx, streamPort); err != nil {
 		return nil, err
 	}
 	s, err := m.status(ctx, m.lab.Hosts[0])
@@ -57,7 +56,7 @@ func throughput(ctx context.Context, m *mesh) (_ []result, err error) {
 }
 
 func (p path) serve(ctx context.Context) error {
-	if _, err := p.to.StartDaemon("/usr/bin/iperf3", "--server", "--port", iperfPort); err != nil {
+	if _, err := p.to.StartDaemon("/usr/bin/iperf3", "--server", "--port", streamPort); err != nil {
 		return err
 	}
 	return until(ctx, startTime, func() error {
@@ -87,7 +86,7 @@ func alternate(ctx context.Context, paths []path) ([][]float64, error) {
 func (p path) rate(ctx context.Context, seconds string) (float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	out, err := p.from.Output(ctx, "iperf3", "--connect-timeout", "1000", "--client", p.address, "--port", iperfPort, "--time", seconds, "--json")
+	out, err := p.from.Output(ctx, "iperf3", "--connect-timeout", "1000", "--client", p.address, "--port", streamPort, "--time", seconds, "--json")
 	var report struct {
 		Error string
 		End   struct {
