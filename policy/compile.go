@@ -35,6 +35,8 @@ type World struct {
 func Compile(policies []Policy, subject Subject, world World) Verdicts {
 	c := compiler{
 		subject:  subject,
+		world:    world,
+		groups:   cidrGroups(policies),
 		table:    table{entries: make(map[Key]Entry)},
 		rules:    make(rules),
 		resolved: make(map[string][]mesh.Identity),
@@ -58,6 +60,8 @@ type selection struct {
 
 type compiler struct {
 	subject  Subject
+	world    World
+	groups   []*Policy // of CIDRs, that rules may refer to
 	table    table
 	rules    rules
 	enforced [2]bool
