@@ -147,7 +147,7 @@ func (a *agent) Policies(ctx context.Context) ([]api.Policy, error) {
 	out := make([]api.Policy, 0, len(policies))
 	for _, p := range policies {
 		out = append(out, api.Policy{
-			Name: p.Name, Namespace: p.Namespace, Kind: string(p.Kind), Revision: p.Revision,
+			Name: p.Name, Namespace: p.Namespace, Kind: string(p.Kind), ID: p.ID(), Revision: p.Revision,
 			Author: p.Author, Changed: p.Time, Selects: m.selected(p.Policy), Source: p.Source,
 		})
 	}

@@ -57,6 +57,14 @@ type DatapathStatus struct {
 	Posture        string   `json:"posture"`        // in words: what happens to a flow that no rule names
 	PolicyEntries  int      `json:"policyEntries"`
 	Flows          int      `json:"flows"` // tracked connections
+
+	// Pending is the revision on trial that is enforced here; absent otherwise.
+	Pending *Pending `json:"pending,omitempty"`
+	// Lapsed is a revision whose trial has ended here unconfirmed: what was before
+	// it is enforced, whatever the mesh says. 0 for none.
+	Lapsed uint64 `json:"lapsed,omitempty"`
+	// Disarmed is present while an administrator of this host has suspended policy.
+	Disarmed *Disarmed `json:"disarmed,omitempty"`
 }
 
 // Warning is something that a person should know.
@@ -86,44 +94,6 @@ type Identity struct {
 	ID     uint32   `json:"id"`
 	Labels []string `json:"labels"`
 	Nodes  []string `json:"nodes"` // hosts that carry it
-}
-
-// Policy is one document of the mesh's policy.
-type Policy struct {
-	Name      string    `json:"name"`
-	Namespace string    `json:"namespace,omitempty"`
-	Kind      string    `json:"kind"`
-	Revision  uint64    `json:"revision"` // of the mesh's policies when it was last changed
-	Author    string    `json:"author"`
-	Changed   time.Time `json:"changed"`
-	Selects   []string  `json:"selects"` // hosts that some rule of it selects
-	Source    string    `json:"source,omitempty"`
-}
-
-// ApplyRequest carries policy documents.
-type ApplyRequest struct {
-	Files []PolicyFile `json:"files"`
-	// AllowEmpty accepts a policy that selects no host.
-	AllowEmpty bool `json:"allowEmpty"`
-}
-
-// PolicyFile is one file of policy documents.
-type PolicyFile struct {
-	Name string `json:"name"`
-	Data []byte `json:"data"`
-}
-
-// ApplyResult says what an apply changed.
-type ApplyResult struct {
-	Revision uint64         `json:"revision"`
-	Policies []PolicyChange `json:"policies"`
-}
-
-// PolicyChange is what happened to one policy.
-type PolicyChange struct {
-	Name    string   `json:"name"`
-	Change  string   `json:"change"` // "created", "updated", "unchanged" or "deleted"
-	Selects []string `json:"selects"`
 }
 
 // TokenRequest describes a join token.
@@ -237,10 +207,11 @@ type CounterEntry struct {
 
 // Pinhole is a new flow that passes whatever policy says.
 type Pinhole struct {
-	Direction string `json:"direction"`
-	Protocol  string `json:"protocol"`
-	Port      uint16 `json:"port"`
-	Why       string `json:"why"`
+	Direction string       `json:"direction"`
+	Protocol  string       `json:"protocol"`
+	Port      uint16       `json:"port"`
+	Remote    netip.Prefix `json:"remote"` // who is on the other side; "" for anybody
+	Why       string       `json:"why"`
 }
 
 // Error is the body of every answer that is not a success.

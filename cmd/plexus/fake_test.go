@@ -135,8 +135,8 @@ func (d fakeDaemon) ApplyPolicies(_ context.Context, r api.ApplyRequest) (api.Ap
 
 func (d fakeDaemon) Policies(context.Context) ([]api.Policy, error) {
 	return []api.Policy{
-		{Name: "web", Kind: "CiliumClusterwideNetworkPolicy", Revision: 4, Author: "admin", Changed: noon, Selects: []string{"alpha"}, Source: "kind: CiliumClusterwideNetworkPolicy\n"},
-		{Name: "web", Namespace: "prod", Kind: "CiliumNetworkPolicy", Revision: 2, Author: "admin", Changed: noon},
+		{Name: "web", ID: "web", Kind: "CiliumClusterwideNetworkPolicy", Revision: 4, Author: "admin", Changed: noon, Selects: []string{"alpha"}, Source: "kind: CiliumClusterwideNetworkPolicy\n"},
+		{Name: "web", Namespace: "prod", ID: "prod/web", Kind: "CiliumNetworkPolicy", Revision: 2, Author: "admin", Changed: noon},
 	}, d.fail()
 }
 

@@ -22,12 +22,7 @@ policy is named by its name, and a namespaced one by NAMESPACE/NAME.`,
 }
 
 // policyID is what commands name a policy by.
-func policyID(p api.Policy) string {
-	if p.Namespace == "" {
-		return p.Name
-	}
-	return p.Namespace + "/" + p.Name
-}
+func policyID(p api.Policy) string { return p.ID }
 
 func policyNames(a *app) completion { return namesOf(a, mapped((*api.Client).Policies, policyID)) }
 
