@@ -162,6 +162,8 @@ func play(role string, args []string) int {
 		err = probeAll(args)
 	case "stream":
 		err = sendNumbers(args[0], done)
+	case "knock":
+		err = knock(args[0], done)
 	case "occupy":
 		err = occupy(args[0], done)
 	case "keys":
