@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/plexusmesh/plexus/control/ca"
-	"github.com/plexusmesh/plexus/control/internal/atomicfile"
+	"github.com/plexusmesh/plexus/internal/atomicfile"
 	"github.com/plexusmesh/plexus/kvstore/embedded"
 )
 

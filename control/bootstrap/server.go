@@ -12,10 +12,10 @@ import (
 	"path/filepath"
 
 	"github.com/plexusmesh/plexus/control/ca"
-	"github.com/plexusmesh/plexus/control/internal/atomicfile"
 	"github.com/plexusmesh/plexus/control/lead"
 	"github.com/plexusmesh/plexus/control/registry"
 	"github.com/plexusmesh/plexus/control/server"
+	"github.com/plexusmesh/plexus/internal/atomicfile"
 	"github.com/plexusmesh/plexus/kvstore"
 	"github.com/plexusmesh/plexus/kvstore/embedded"
 	"github.com/plexusmesh/plexus/kvstore/schema"

@@ -15,7 +15,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/plexusmesh/plexus/control/internal/atomicfile"
+	"github.com/plexusmesh/plexus/internal/atomicfile"
 )
 
 // Lifetimes of certificates, and how far back they begin so that a clock which

@@ -10,7 +10,7 @@ import (
 
 	"github.com/plexusmesh/plexus/control"
 	"github.com/plexusmesh/plexus/control/ca"
-	"github.com/plexusmesh/plexus/control/internal/atomicfile"
+	"github.com/plexusmesh/plexus/internal/atomicfile"
 	"github.com/plexusmesh/plexus/mesh"
 )
 
