@@ -3,6 +3,7 @@ package state
 import (
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,6 +50,9 @@ func newTables() Tables {
 type Source struct {
 	Name   string
 	Synced bool // whether everything that it had at the start has been pushed, once
+	// Restored says that it has not, and that what an earlier run heard of it
+	// stands in.
+	Restored bool
 }
 
 // Snapshot is what is known at one moment. Nobody changes it.
@@ -67,6 +71,22 @@ func (s Snapshot) Synced() bool {
 	return len(s.Sources) > 0
 }
 
+// Known reports whether enough is known to plan with: every source has been
+// heard from, by this run or by one before it.
+func (s Snapshot) Known() bool {
+	for _, src := range s.Sources {
+		if !src.Synced && !src.Restored {
+			return false
+		}
+	}
+	return len(s.Sources) > 0
+}
+
+// Restored reports whether something that only an earlier run heard of is in use.
+func (s Snapshot) Restored() bool {
+	return slices.ContainsFunc(s.Sources, func(src Source) bool { return src.Restored })
+}
+
 // Store collects what sources push.
 type Store struct {
 	changed chan struct{}
@@ -78,7 +98,8 @@ type Store struct {
 
 type entry struct {
 	Source
-	tables Tables
+	tables  Tables
+	earlier Tables // of an earlier run: counts only where tables are silent, until Synced
 }
 
 // New returns a Store for the named sources. Where two of them speak of the same
@@ -86,7 +107,7 @@ type entry struct {
 func New(sources ...string) *Store {
 	s := &Store{changed: make(chan struct{}, 1), order: sources, sources: make(map[string]*entry)}
 	for _, name := range sources {
-		s.sources[name] = &entry{Source: Source{Name: name}, tables: newTables()}
+		s.sources[name] = &entry{Source: Source{Name: name}, tables: newTables(), earlier: newTables()}
 	}
 	return s
 }
@@ -101,8 +122,27 @@ func (s *Store) Update(source string, f func(*Tables)) {
 }
 
 // SetSynced records that source has pushed everything that it had at the start.
+// What was restored of it, and was not pushed again, is gone then.
 func (s *Store) SetSynced(source string) {
-	s.with(source, func(e *entry) { e.Synced = true })
+	s.with(source, func(e *entry) {
+		e.Synced, e.Restored, e.earlier = true, false, newTables()
+	})
+}
+
+// Restore lets f say what an earlier run knew of source. It counts where source
+// itself has been silent, until source is synced; afterwards f is not called. It
+// reports whether it was.
+func (s *Store) Restore(source string, f func(*Tables)) bool {
+	restored := false
+	s.with(source, func(e *entry) {
+		if e.Synced {
+			return
+		}
+		e.earlier = newTables()
+		f(&e.earlier)
+		e.Restored, restored = true, true
+	})
+	return restored
 }
 
 func (s *Store) with(source string, f func(*entry)) {
@@ -127,15 +167,21 @@ func (s *Store) Snapshot() Snapshot {
 	for _, name := range s.order {
 		e := s.sources[name]
 		out.Sources = append(out.Sources, e.Source)
-		believe(out.Nodes, e.tables.Nodes)
-		believe(out.Endpoints, e.tables.Endpoints)
-		believe(out.Identities, e.tables.Identities)
-		believe(out.Policies, e.tables.Policies)
-		if e.tables.Revision.Number > out.Revision.Number {
-			out.Revision = e.tables.Revision
-		}
+		out.merge(e.tables)
+		out.merge(e.earlier)
 	}
 	return out
+}
+
+// merge adds what from says and t does not have yet.
+func (t *Tables) merge(from Tables) {
+	believe(t.Nodes, from.Nodes)
+	believe(t.Endpoints, from.Endpoints)
+	believe(t.Identities, from.Identities)
+	believe(t.Policies, from.Policies)
+	if from.Revision.Number > t.Revision.Number {
+		t.Revision = from.Revision
+	}
 }
 
 // believe adds what from says and known does not have yet.

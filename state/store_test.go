@@ -82,3 +82,46 @@ func TestAnUnknownSourceIsIgnored(t *testing.T) {
 		t.Errorf("%d nodes from a source without a rank", n)
 	}
 }
+
+func TestWhatAnEarlierRunKnewStandsInUntilTheSourceHasSpoken(t *testing.T) {
+	s := New("nodes", "policies")
+	if !s.Restore("nodes", func(t *Tables) { put(node("web", "earlier"))(t); put(node("gone", "earlier"))(t) }) {
+		t.Fatal("not restored before the source was heard")
+	}
+	if got := s.Snapshot(); got.Known() || got.Synced() || !got.Restored() {
+		t.Errorf("with one of two sources restored: known %v, synced %v, restored %v", got.Known(), got.Synced(), got.Restored())
+	}
+	s.SetSynced("policies")
+	if got := s.Snapshot(); !got.Known() || got.Synced() {
+		t.Errorf("with one restored and one synced: known %v, synced %v, want known alone", got.Known(), got.Synced())
+	}
+	s.Update("nodes", put(node("web", "now")))
+	if got := s.Snapshot().Nodes; got["east/web"].Version != "now" || got["east/gone"].Version != "earlier" {
+		t.Errorf("while the source speaks: %v, want its word and the earlier one for the rest", got)
+	}
+	s.SetSynced("nodes")
+	if got := s.Snapshot(); len(got.Nodes) != 1 || got.Restored() || !got.Synced() {
+		t.Errorf("once it has spoken: %v, restored %v, want nothing of the earlier run", got.Nodes, got.Restored())
+	}
+}
+
+func TestNothingIsRestoredOverASourceThatHasSpoken(t *testing.T) {
+	s := New("nodes")
+	s.SetSynced("nodes")
+	if s.Restore("nodes", put(node("web", "earlier"))) || len(s.Snapshot().Nodes) != 0 {
+		t.Errorf("an earlier run is believed after the source was: %v", s.Snapshot().Nodes)
+	}
+}
+
+func TestTheRestoredRevisionGoesWithItsPolicies(t *testing.T) {
+	s := New("policies")
+	s.Restore("policies", func(t *Tables) { t.Revision = Revision{Number: 9, Window: 1} })
+	if got := s.Snapshot().Revision; got.Number != 9 || !got.Pending() {
+		t.Errorf("restored revision %+v", got)
+	}
+	s.Update("policies", func(t *Tables) { t.Revision = Revision{Number: 3} }) // etcd was built anew
+	s.SetSynced("policies")
+	if got := s.Snapshot().Revision.Number; got != 3 {
+		t.Errorf("revision %d after the source was heard, want its own", got)
+	}
+}
