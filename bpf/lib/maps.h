@@ -60,14 +60,15 @@ struct {
 	__type(value, struct state);
 } plexus_state_v1 SEC(".maps");
 
-/* New flows that pass whatever policy says. */
+/* New flows that pass whatever policy says, by longest prefix of the other side. */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__type(key, struct pinhole_key);
 	__type(value, __u32);
-} plexus_pinhole_v1 SEC(".maps");
+} plexus_pinhole_v2 SEC(".maps");
 
 /* Flows that were allowed, and those of them that a later revision denied. The
  * loader sets the size.

@@ -61,7 +61,7 @@ static __noinline int judge(struct verdict *v, struct subject *s)
 	v->rule = 0;
 	v->identity = peer ? peer->identity : identity_of_stranger(&s->remote, slot);
 	v->reason = guard_peer(peer ? peer->flags : 0, s->tunnel, s->outgoing);
-	if (!v->reason && !pinhole_open(s->direction, s->protocol, s->port))
+	if (!v->reason && !pinhole_open(&s->remote, s->direction, s->protocol, s->port))
 		v->reason = policy_judge(v, s, slot);
 	return 0;
 }

@@ -78,13 +78,17 @@ struct state {
 };
 _Static_assert(sizeof(struct state) == 8, "shared with Go");
 
-/* Key of plexus_pinhole_v1; the value is kept for flags. */
+/* Key of plexus_pinhole_v2; the value is kept for flags. The flow always counts,
+ * then leading bits of the address of the other side.
+ */
 struct pinhole_key {
+	__u32 prefixlen; /* 32: whoever it is; up to 160: one address */
 	__u8 direction; /* enum direction */
 	__u8 protocol;
 	__be16 port; /* as in struct policy_key */
+	struct addr remote;
 };
-_Static_assert(sizeof(struct pinhole_key) == 4, "shared with Go");
+_Static_assert(sizeof(struct pinhole_key) == 24, "shared with Go");
 
 /* Both directions of a flow have one key. The device class is part of it, so
  * that what the tunnel has authenticated is never continued from outside.

@@ -60,33 +60,3 @@ func TestFlowsList(t *testing.T) {
 		t.Errorf("left: %+v, %v; want %+v", left, err, got[:1])
 	}
 }
-
-func TestPinholesApply(t *testing.T) {
-	maps, _ := newMaps(t)
-	a := datapath.Pinhole{Direction: policy.Ingress, Protocol: 6, Port: 22}
-	b := datapath.Pinhole{Direction: policy.Egress, Protocol: 17, Port: 51871}
-	for _, s := range []struct {
-		add, remove, want []datapath.Pinhole
-		grows             uint32
-	}{
-		{nil, nil, nil, 0},
-		{[]datapath.Pinhole{a, b}, nil, []datapath.Pinhole{a, b}, 2},
-		{[]datapath.Pinhole{a}, []datapath.Pinhole{b}, []datapath.Pinhole{a}, 2},
-		{nil, []datapath.Pinhole{a, b}, nil, 2},
-	} {
-		before, _ := maps.Policy.Revision()
-		if err := maps.Pinholes.Apply(s.add, s.remove); err != nil {
-			t.Fatal(err)
-		}
-		got, err := maps.Pinholes.List()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(s.want, got, cmpopts.SortSlices(func(a, b datapath.Pinhole) bool { return a.Port < b.Port })); diff != "" {
-			t.Errorf("pinholes (-want +got):\n%s", diff)
-		}
-		if after, _ := maps.Policy.Revision(); after-before != s.grows {
-			t.Errorf("revision grew by %d, want %d", after-before, s.grows)
-		}
-	}
-}

@@ -34,7 +34,7 @@ func New(objs *bpfobj.PlexusMaps) (*Maps, error) {
 			cidrs:    slots{outer: objs.PlexusCidrV1, inner: spec.Maps[bpfobj.PlexusMapPlexusCidrV1].InnerMap},
 			revision: rev,
 		},
-		Pinholes: &Pinholes{table: objs.PlexusPinholeV1, revision: rev},
+		Pinholes: &Pinholes{table: objs.PlexusPinholeV2, revision: rev},
 		Flows:    &Flows{table: objs.PlexusCtV1},
 		Counters: &Counters{array: objs.PlexusCountersV1},
 		Events:   &Events{ring: objs.PlexusEventsV1},

@@ -24,11 +24,7 @@ func (p *Pinholes) List() ([]datapath.Pinhole, error) {
 	var flags uint32
 	it := p.table.Iterate()
 	for it.Next(&key, &flags) {
-		out = append(out, datapath.Pinhole{
-			Direction: policy.Direction(key.Direction),
-			Protocol:  key.Protocol,
-			Port:      bpfobj.NetworkOrder(key.Port),
-		})
+		out = append(out, pinholeOf(key))
 	}
 	if err := it.Err(); err != nil {
 		return nil, fmt.Errorf("list pinholes: %w", err)
@@ -37,19 +33,17 @@ func (p *Pinholes) List() ([]datapath.Pinhole, error) {
 }
 
 // Apply opens the pinholes of add, then closes those of remove, then has known
-// flows judged again. One pinhole that fails stops no other.
+// flows judged again. One pinhole that fails stops no other. An IPv6 prefix so
+// short that IPv4 addresses lie in it in their mapped form is refused.
 func (p *Pinholes) Apply(add, remove []datapath.Pinhole) error {
 	var errs []error
 	for _, h := range add {
-		key := pinholeKeyOf(h)
-		if err := p.table.Update(&key, uint32(0), ebpf.UpdateAny); err != nil {
-			errs = append(errs, fmt.Errorf("open pinhole %+v: %w", h, err))
-		}
+		errs = append(errs, p.open(h))
 	}
 	for _, h := range remove {
 		key := pinholeKeyOf(h)
 		if err := p.table.Delete(&key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			errs = append(errs, fmt.Errorf("close pinhole %+v: %w", h, err))
+			errs = append(errs, fmt.Errorf("close pinhole %s: %w", h, err))
 		}
 	}
 	if len(add)+len(remove) > 0 {
@@ -59,10 +53,48 @@ func (p *Pinholes) Apply(add, remove []datapath.Pinhole) error {
 	return errors.Join(errs...)
 }
 
+func (p *Pinholes) open(h datapath.Pinhole) error {
+	if datapath.HoldsMapped(h.Remote) {
+		return fmt.Errorf("open pinhole %s: the prefix holds IPv4 addresses in their mapped form: use longer prefixes", h)
+	}
+	key := pinholeKeyOf(h)
+	err := p.table.Update(&key, uint32(0), ebpf.UpdateAny)
+	if errors.Is(err, errNoSpace) {
+		return fmt.Errorf("open pinhole %s: the map is full at %d: %w", h, p.table.MaxEntries(), err)
+	}
+	if err != nil {
+		return fmt.Errorf("open pinhole %s: %w", h, err)
+	}
+	return nil
+}
+
+// pinholeFlowBits are those of a pinhole's key that always count: direction,
+// protocol and port. Those of the remote address follow.
+const pinholeFlowBits = 32
+
 func pinholeKeyOf(h datapath.Pinhole) bpfobj.PlexusPinholeKey {
-	return bpfobj.PlexusPinholeKey{
+	key := bpfobj.PlexusPinholeKey{
+		Prefixlen: pinholeFlowBits,
 		Direction: uint8(h.Direction),
 		Protocol:  h.Protocol,
 		Port:      bpfobj.NetworkOrder(h.Port),
 	}
+	if h.Remote.IsValid() {
+		remote := bpfobj.PrefixKeyOf(h.Remote.Masked())
+		key.Prefixlen += remote.Prefixlen
+		key.Remote = remote.Addr
+	}
+	return key
+}
+
+func pinholeOf(key bpfobj.PlexusPinholeKey) datapath.Pinhole {
+	h := datapath.Pinhole{
+		Direction: policy.Direction(key.Direction),
+		Protocol:  key.Protocol,
+		Port:      bpfobj.NetworkOrder(key.Port),
+	}
+	if key.Prefixlen > pinholeFlowBits {
+		h.Remote = bpfobj.PlexusPrefixKey{Prefixlen: key.Prefixlen - pinholeFlowBits, Addr: key.Remote}.Netip()
+	}
+	return h
 }

@@ -152,9 +152,11 @@ const (
 
 type PlexusPinholeKey struct {
 	_         structs.HostLayout
+	Prefixlen uint32
 	Direction uint8
 	Protocol  uint8
 	Port      uint16
+	Remote    PlexusAddr
 }
 
 type PlexusPolicyKey struct {
@@ -204,7 +206,7 @@ const (
 	PlexusMapPlexusEventsV1      = "plexus_events_v1"
 	PlexusMapPlexusFragV1        = "plexus_frag_v1"
 	PlexusMapPlexusIpcacheV1     = "plexus_ipcache_v1"
-	PlexusMapPlexusPinholeV1     = "plexus_pinhole_v1"
+	PlexusMapPlexusPinholeV2     = "plexus_pinhole_v2"
 	PlexusMapPlexusPolicyV1      = "plexus_policy_v1"
 	PlexusMapPlexusStateV1       = "plexus_state_v1"
 	PlexusProgFromNetdev         = "from_netdev"
@@ -283,7 +285,7 @@ type PlexusMapSpecs struct {
 	PlexusEventsV1   *ebpf.MapSpec `ebpf:"plexus_events_v1"`
 	PlexusFragV1     *ebpf.MapSpec `ebpf:"plexus_frag_v1"`
 	PlexusIpcacheV1  *ebpf.MapSpec `ebpf:"plexus_ipcache_v1"`
-	PlexusPinholeV1  *ebpf.MapSpec `ebpf:"plexus_pinhole_v1"`
+	PlexusPinholeV2  *ebpf.MapSpec `ebpf:"plexus_pinhole_v2"`
 	PlexusPolicyV1   *ebpf.MapSpec `ebpf:"plexus_policy_v1"`
 	PlexusStateV1    *ebpf.MapSpec `ebpf:"plexus_state_v1"`
 }
@@ -332,7 +334,7 @@ type PlexusMaps struct {
 	PlexusEventsV1   *ebpf.Map `ebpf:"plexus_events_v1"`
 	PlexusFragV1     *ebpf.Map `ebpf:"plexus_frag_v1"`
 	PlexusIpcacheV1  *ebpf.Map `ebpf:"plexus_ipcache_v1"`
-	PlexusPinholeV1  *ebpf.Map `ebpf:"plexus_pinhole_v1"`
+	PlexusPinholeV2  *ebpf.Map `ebpf:"plexus_pinhole_v2"`
 	PlexusPolicyV1   *ebpf.Map `ebpf:"plexus_policy_v1"`
 	PlexusStateV1    *ebpf.Map `ebpf:"plexus_state_v1"`
 }
@@ -345,7 +347,7 @@ func (m *PlexusMaps) Close() error {
 		m.PlexusEventsV1,
 		m.PlexusFragV1,
 		m.PlexusIpcacheV1,
-		m.PlexusPinholeV1,
+		m.PlexusPinholeV2,
 		m.PlexusPolicyV1,
 		m.PlexusStateV1,
 	)

@@ -40,7 +40,7 @@ func (d *Datapath) EnsureLinks(links []datapath.Link) error {
 	for _, l := range links {
 		errs = append(errs, d.ensureLink(l))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, d.retire())...)
 }
 
 func (d *Datapath) ensureLink(l datapath.Link) error {
@@ -113,7 +113,7 @@ func (d *Datapath) PruneLinks(keep []datapath.Link) error {
 			errs = append(errs, removeLink(d.opts.Root, l.Name))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, d.retire())...)
 }
 
 // ListLinks returns the links that a program of ours is attached to, sorted by

@@ -44,7 +44,15 @@ func fuzzModel() model {
 				netip.MustParsePrefix("198.51.100.0/24"): 1<<24 | 1, netip.MustParsePrefix("2001:db8:2::/48"): 1<<24 | 1,
 			},
 		},
-		pinholes: []datapath.Pinhole{{Direction: in, Protocol: sctp, Port: 3868}, {Direction: in, Protocol: icmp6, Port: 143 << 8}},
+		pinholes: []datapath.Pinhole{
+			{Direction: in, Protocol: sctp, Port: 3868},
+			{Direction: in, Protocol: icmp6, Port: 143 << 8},
+			{Direction: in, Protocol: tcp, Port: 2022, Remote: netip.MustParsePrefix("192.0.2.0/24")},
+			{Direction: in, Protocol: tcp, Port: 2022, Remote: netip.MustParsePrefix("198.51.100.7/32")},
+			{Direction: in, Protocol: tcp, Port: 2022, Remote: netip.MustParsePrefix("2001:db8:2::/48")},
+			{Direction: in, Protocol: udp, Port: 53, Remote: netip.MustParsePrefix("0.0.0.0/0")},
+			{Direction: out, Protocol: tcp, Port: 22, Remote: netip.MustParsePrefix("192.0.2.8/29")},
+		},
 	}
 }
 
@@ -54,7 +62,7 @@ func seeds() [][]byte {
 	for _, p := range []packet{
 		{proto: tcp, sport: 1000, dport: 22, flags: syn}, {proto: udp, sport: 9, dport: 53}, {proto: udp, sport: 9, dport: 54},
 		{proto: icmp4, icmp: [2]uint8{8}}, {proto: icmp6, hops: 255, icmp: [2]uint8{135}}, {proto: icmp6, icmp: [2]uint8{143}},
-		{proto: sctp, dport: 3868, chunk: 1}, {proto: 47}, {proto: udp, dport: 9, vlan: 2, options: 8},
+		{proto: sctp, dport: 3868, chunk: 1}, {proto: tcp, sport: 9, dport: 2022, flags: syn}, {proto: 47}, {proto: udp, dport: 9, vlan: 2, options: 8},
 		{proto: tcp, dport: 22, flags: ack, extensions: []uint8{hopByHop, routing, authentication, destinationOptions}},
 		{proto: udp, dport: 9, extensions: []uint8{fragmentHeader}, fragment: fragment{id: 5, more: true}},
 		{proto: udp, dport: 9, extensions: []uint8{fragmentHeader}, fragment: fragment{id: 5, offset: 64}},

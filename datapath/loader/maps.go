@@ -32,7 +32,7 @@ func (d *Datapath) fields() map[string]**ebpf.Map {
 		bpfobj.PlexusMapPlexusEventsV1:   &d.objs.PlexusEventsV1,
 		bpfobj.PlexusMapPlexusFragV1:     &d.objs.PlexusFragV1,
 		bpfobj.PlexusMapPlexusIpcacheV1:  &d.objs.PlexusIpcacheV1,
-		bpfobj.PlexusMapPlexusPinholeV1:  &d.objs.PlexusPinholeV1,
+		bpfobj.PlexusMapPlexusPinholeV2:  &d.objs.PlexusPinholeV2,
 		bpfobj.PlexusMapPlexusPolicyV1:   &d.objs.PlexusPolicyV1,
 		bpfobj.PlexusMapPlexusStateV1:    &d.objs.PlexusStateV1,
 	}

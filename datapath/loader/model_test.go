@@ -81,7 +81,8 @@ func (m model) judge(s sight, d policy.Direction, tunnel bool) bpfobj.PlexusDrop
 		return bpfobj.PlexusDropReasonDROP_PLAINTEXT
 	}
 	for _, h := range m.pinholes {
-		if h == (datapath.Pinhole{Direction: d, Protocol: s.protocol, Port: s.port}) {
+		everybody := !h.Remote.IsValid()
+		if h.Direction == d && h.Protocol == s.protocol && h.Port == s.port && (everybody || h.Remote.Contains(remote)) {
 			return fine
 		}
 	}

@@ -66,6 +66,9 @@ func (d *Datapath) load(spec *ebpf.CollectionSpec) error {
 	if err := d.openMaps(spec); err != nil {
 		return err
 	}
+	if err := d.carryOver(); err != nil {
+		return err
+	}
 	for _, v := range variants {
 		programs, err := d.loadPrograms(spec, v)
 		if err != nil {
