@@ -28,6 +28,7 @@ var rooms = map[string]kind{
 	"control":        pure,
 	"control/token":  pure,
 	"kvstore/schema": pure,
+	"agent/trial":    pure,
 	"reconcile":      timed,
 	"kvstore":        effect,
 	"kvstore/...":    effect,
