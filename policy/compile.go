@@ -22,6 +22,12 @@ type Subject struct {
 	EveryCluster bool
 }
 
+// equal reports whether the same policies say the same to both.
+func (s Subject) equal(o Subject) bool {
+	return s.Identity == o.Identity && s.Cluster == o.Cluster && s.EveryCluster == o.EveryCluster &&
+		slices.Equal(s.Labels, o.Labels) && slices.Equal(s.Ports, o.Ports)
+}
+
 // World is everybody that a policy can name: all identities of this mesh and of
 // those that it federates with. Reserved identities and those of CIDR peers need
 // not be in it.
@@ -31,82 +37,117 @@ type World struct {
 }
 
 // Compile returns what policies say to subject about every peer. It is a pure
-// function and does not depend on the order of policies.
+// function and does not depend on the order of policies. [Compiler] returns the
+// same, faster where little has changed since its call before.
 func Compile(policies []Policy, subject Subject, world World) Verdicts {
-	c := compiler{
-		subject:  subject,
-		world:    world,
-		groups:   cidrGroups(policies),
-		table:    table{entries: make(map[Key]Entry)},
-		rules:    make(rules),
-		resolved: make(map[string][]mesh.Identity),
+	return compile(policies, compiler{
+		subject: subject,
+		world:   world,
+		groups:  cidrGroups(policies),
+		peers:   newIndex(world.Labels),
+	})
+}
+
+// compile does so with a compiler that has not compiled anything yet.
+func compile(policies []Policy, c compiler) Verdicts {
+	all := selecting(policies, c.subject.Labels)
+	effective := inForce(all)
+	v := c.compile(effective)
+	if len(effective) < len(all) {
+		staged := c.compile(all)
+		v.Staged = &staged
 	}
-	selecting := c.selecting(policies)
-	c.number(selecting)
-	c.peers = newIndex(world.Labels, c.prefixes, c.numbers)
-	for _, s := range selecting {
-		c.rule(s)
-	}
-	v := Verdicts{Prefixes: c.numbers, Rules: c.rules, Enforced: c.enforced}
-	v.Entries = c.table.resolve(c.enforced)
 	return v
 }
 
 // selection is a rule that selects the subject, with its policy.
 type selection struct {
+	id     string // of the policy
 	policy *Policy
 	rule   *Rule
 }
 
-type compiler struct {
-	subject  Subject
-	world    World
-	groups   []*Policy // of CIDRs, that rules may refer to
-	table    table
-	rules    rules
-	enforced [2]bool
-
-	prefixes []netip.Prefix // of CIDR peers, sorted
-	numbers  map[netip.Prefix]mesh.Identity
-	peers    index
-	resolved map[string][]mesh.Identity // by confined selector
-}
-
-// selecting returns the rules about the subject in the order in which rules
-// take precedence over equals: by policy, then as written.
-func (c *compiler) selecting(policies []Policy) []selection {
+// selecting returns the rules about a host with labels in the order in which
+// rules take precedence over equals: by policy, then as written.
+func selecting(policies []Policy, labels identity.Labels) []selection {
 	var out []selection
 	for i := range policies {
 		p := &policies[i]
+		id := p.ID()
 		for j := range p.Rules {
-			if p.selects(p.Rules[j], c.subject.Labels) {
-				out = append(out, selection{p, &p.Rules[j]})
+			if p.selects(p.Rules[j], labels) {
+				out = append(out, selection{id, p, &p.Rules[j]})
 			}
 		}
 	}
-	slices.SortStableFunc(out, func(a, b selection) int {
-		return cmp.Or(cmp.Compare(a.policy.ID(), b.policy.ID()), cmp.Compare(a.policy.Kind, b.policy.Kind),
-			cmp.Compare(a.policy.Source, b.policy.Source))
-	})
+	slices.SortStableFunc(out, selection.compare)
 	return out
 }
 
-// number collects the prefixes of all CIDR peers, those excepted too, and
-// gives each an identity.
-func (c *compiler) number(selecting []selection) {
+// compare orders selections, those of one policy as equals.
+func (s selection) compare(o selection) int {
+	return cmp.Or(cmp.Compare(s.id, o.id), cmp.Compare(s.policy.Kind, o.policy.Kind), cmp.Compare(s.policy.Source, o.policy.Source))
+}
+
+// compiler compiles for one subject. Everything that it needs to know of the
+// language about peers and ports stands in peers.go and refer.go.
+type compiler struct {
+	subject Subject
+	world   World
+	groups  []*Policy // of CIDRs, that rules may refer to
+	peers   *index    // of managed identities
+
+	prefixes []netip.Prefix // of CIDR peers, sorted
+	numbers  map[netip.Prefix]mesh.Identity
+	unlocked map[mesh.Identity]identity.Labels // reserved identities and those of CIDR peers
+}
+
+// compile returns the verdicts of the rules that select the subject. A compiler
+// may compile several times.
+func (c compiler) compile(selecting []selection) Verdicts {
+	c.number(c.prefixesOf(selecting))
+	v := Verdicts{Prefixes: c.numbers, Rules: make(map[RuleID]RuleRef), Enforced: enforced(selecting)}
+	t := table{entries: make(map[Key]Entry)}
 	for _, s := range selecting {
-		for _, clause := range s.rule.Clauses {
-			for _, cidr := range clause.Peers.CIDRs {
-				c.prefixes = append(append(c.prefixes, cidr.Prefix), cidr.Except...)
+		for i := range s.rule.Clauses {
+			clause := &s.rule.Clauses[i]
+			ref := RuleRef{Policy: s.id, Section: clause.Section, Line: clause.Line}
+			entry := Entry{Deny: clause.Deny, Rule: rules(v.Rules).add(s.policy.Kind, ref)}
+			keys := c.keys(clause)
+			for _, peer := range c.peersOf(s.policy, clause) {
+				t.put(peer, clause.Direction, keys(peer), entry)
 			}
 		}
 	}
-	if slices.ContainsFunc(c.prefixes, holdsMapped) {
-		c.prefixes = append(c.prefixes, netip.PrefixFrom(netip.IPv4Unspecified(), 0))
+	v.Entries = t.resolve(v.Enforced)
+	return v
+}
+
+// enforced returns by direction whether some rule denies what none allows.
+func enforced(selecting []selection) (on [2]bool) {
+	for _, s := range selecting {
+		for dir, deny := range s.rule.DefaultDeny {
+			on[dir] = on[dir] || deny
+		}
 	}
-	slices.SortFunc(c.prefixes, netip.Prefix.Compare)
-	c.prefixes = slices.Compact(c.prefixes)
-	c.numbers = identity.NumberPrefixes(c.prefixes)
+	return on
+}
+
+// prefixesOf collects the prefixes of all CIDR peers, those excepted too.
+func (c *compiler) prefixesOf(selecting []selection) []netip.Prefix {
+	var out []netip.Prefix
+	for _, s := range selecting {
+		for i := range s.rule.Clauses {
+			for _, cidr := range c.cidrsOf(s.rule.Clauses[i].Peers) {
+				out = append(append(out, cidr.Prefix), cidr.Except...)
+			}
+		}
+	}
+	if slices.ContainsFunc(out, holdsMapped) {
+		out = append(out, netip.PrefixFrom(netip.IPv4Unspecified(), 0))
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return slices.Compact(out)
 }
 
 // holdsMapped reports whether p holds the addresses that stand for IPv4 in the
@@ -116,29 +157,37 @@ func holdsMapped(p netip.Prefix) bool {
 	return p.Bits() <= 96 && p.Contains(netip.MustParseAddr("::ffff:0:0"))
 }
 
-func (c *compiler) rule(s selection) {
-	for dir, deny := range s.rule.DefaultDeny {
-		c.enforced[dir] = c.enforced[dir] || deny
+// number gives each prefix an identity.
+func (c *compiler) number(prefixes []netip.Prefix) {
+	c.about(prefixes, identity.NumberPrefixes(prefixes))
+}
+
+// about makes prefixes, sorted, the CIDR peers; numbers may hold more of them.
+func (c *compiler) about(prefixes []netip.Prefix, numbers map[netip.Prefix]mesh.Identity) {
+	c.prefixes, c.numbers = prefixes, numbers
+	c.unlocked = make(map[mesh.Identity]identity.Labels)
+	for id := identity.Host; id <= identity.WorldIPv6; id++ {
+		c.unlocked[id] = identity.ReservedLabels(id)
 	}
-	for i := range s.rule.Clauses {
-		clause := &s.rule.Clauses[i]
-		ref := RuleRef{Policy: s.policy.ID(), Section: clause.Section, Line: clause.Line}
-		entry := Entry{Deny: clause.Deny, Rule: c.rules.add(s.policy.Kind, ref)}
-		keys := portKeys(clause.Ports)
-		for _, peer := range c.peersOf(s.policy, clause.Peers) {
-			for _, k := range keys {
-				k.Identity, k.Direction = peer, clause.Direction
-				c.table.put(k, entry)
-			}
-		}
+	for _, p := range prefixes {
+		c.unlocked[numbers[p]] = identity.ReservedLabels(plainWorld(p.Addr()))
 	}
 }
 
-// portKeys returns the keys of all ports, without peer and direction.
-func portKeys(ports []PortRange) []Key {
-	if len(ports) == 0 {
-		return []Key{{}}
+// keys returns a function that gives the keys of the flows with a peer that a
+// clause is about, without peer and direction.
+func (c *compiler) keys(clause *Clause) func(mesh.Identity) []Key {
+	if clause.Direction == Egress && len(clause.PortNames) > 0 {
+		return func(peer mesh.Identity) []Key { return portKeys(c.portsOf(clause, peer)) }
 	}
+	keys := portKeys(c.portsOf(clause, AnyIdentity))
+	if len(clause.Ports)+len(clause.PortNames) == 0 {
+		keys = []Key{{}}
+	}
+	return func(mesh.Identity) []Key { return keys }
+}
+
+func portKeys(ports []PortRange) []Key {
 	var out []Key
 	for _, r := range ports {
 		out = append(out, r.keys()...)

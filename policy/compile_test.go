@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -170,7 +171,8 @@ func FuzzSelector(f *testing.F) {
 		f.Add(seed)
 	}
 	world := castWorld()
-	x := newIndex(world.Labels, nil, nil)
+	c := compiler{peers: newIndex(world.Labels)}
+	c.number(nil)
 	f.Fuzz(func(t *testing.T, text string) {
 		var n yaml.Node
 		if err := yaml.Unmarshal([]byte(text), &n); err != nil || len(n.Content) == 0 {
@@ -187,16 +189,53 @@ func FuzzSelector(f *testing.F) {
 				want = append(want, id)
 			}
 		}
-		if reserved(s) {
-			for id := identity.Host; id <= identity.WorldIPv6; id++ {
-				if s.Matches(identity.ReservedLabels(id)) {
-					want = append(want, id)
-				}
+		for id := identity.Host; id <= identity.WorldIPv6; id++ {
+			if s.Matches(identity.ReservedLabels(id)) {
+				want = append(want, id)
 			}
 		}
 		slices.Sort(want)
-		if got := x.matching(s); !slices.Equal(got, want) {
+		if got := c.matching(s); !slices.Equal(got, want) {
 			t.Errorf("%s: the index finds %v, a scan %v", text, got, want)
 		}
 	})
+}
+
+func TestCompileAllIsCompileOfEach(t *testing.T) {
+	policies := mustParse(t, clusterwide("a", toDB+"ingress: [{fromEndpoints: [{}]}]")+
+		clusterwide("b", "endpointSelector: {}, egress: [{toEntities: [cluster]}, {toCIDR: [192.0.2.0/24]}]"))
+	var subjects []Subject
+	for _, name := range []string{"db", "web", "db", "admin", "pod", "web"} {
+		subjects = append(subjects, castSubject(name))
+	}
+	subjects = append(subjects, subjects[0])
+	subjects[6].EveryCluster = true
+	got := CompileAll(policies, subjects, castWorld())
+	for i, s := range subjects {
+		if diff := cmp.Diff(Compile(policies, s, castWorld()), got[i], samePrefixes); diff != "" {
+			t.Errorf("subject %d (-want +got):\n%s", i, diff)
+		}
+	}
+	if len(CompileAll(policies, nil, castWorld())) != 0 {
+		t.Error("verdicts for nobody")
+	}
+}
+
+func TestFits(t *testing.T) {
+	v := Verdicts{Entries: make(map[Key]Entry), Prefixes: make(map[netip.Prefix]mesh.Identity)}
+	for i := range MaxVerdicts {
+		v.Entries[Key{Identity: mesh.Identity(i)}] = Entry{}
+		v.Prefixes[netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32)] = 1
+	}
+	if err := v.Fits(); err != nil {
+		t.Errorf("as many as fit: %v", err)
+	}
+	v.Prefixes[netip.MustParsePrefix("::/0")] = 2
+	if err := v.Fits(); err == nil || !strings.Contains(err.Error(), "65537 CIDR prefixes") {
+		t.Errorf("one prefix more: %v", err)
+	}
+	v.Entries[Key{Identity: 1 << 20}] = Entry{}
+	if err := v.Fits(); err == nil || !strings.Contains(err.Error(), "65537 verdicts") {
+		t.Errorf("one verdict more: %v", err)
+	}
 }

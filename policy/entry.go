@@ -100,6 +100,24 @@ type Verdicts struct {
 	Staged *Verdicts
 }
 
+// What one host can hold: the sizes of the maps behind plexus_policy_v1 and
+// plexus_cidr_v1 (bpf/lib/maps.h).
+const (
+	MaxVerdicts = 65536 // entries
+	MaxPrefixes = 65536 // of CIDR peers
+)
+
+// Fits reports why no host could hold v.
+func (v Verdicts) Fits() error {
+	if n := len(v.Entries); n > MaxVerdicts {
+		return fmt.Errorf("%d verdicts, of which a host can hold %d: use fewer rules, wider port ranges or fewer selected peers", n, MaxVerdicts)
+	}
+	if n := len(v.Prefixes); n > MaxPrefixes {
+		return fmt.Errorf("%d CIDR prefixes, of which a host can hold %d: use fewer or wider ones", n, MaxPrefixes)
+	}
+	return nil
+}
+
 // protocolNames are those of policy documents.
 var protocolNames = map[uint8]string{1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
 

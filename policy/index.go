@@ -2,7 +2,6 @@ package policy
 
 import (
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -10,35 +9,41 @@ import (
 	"github.com/plexusmesh/plexus/mesh"
 )
 
-// index finds identities by label, so that a selector is compared with few of
-// them.
+// index finds managed identities by label, so that a selector is compared with
+// few of them, and each distinct one once.
 type index struct {
-	labels   map[mesh.Identity]identity.Labels     // managed identities
+	labels   map[mesh.Identity]identity.Labels
 	managed  map[string]map[string][]mesh.Identity // by key and value, from any source
-	sorted   []mesh.Identity                       // managed identities
-	unlocked map[mesh.Identity]identity.Labels     // reserved identities and those of CIDR peers
+	sorted   []mesh.Identity
+	resolved map[string][]mesh.Identity // by fingerprint of a confined selector
 }
 
-func newIndex(world map[mesh.Identity]identity.Labels, prefixes []netip.Prefix, numbers map[netip.Prefix]mesh.Identity) index {
-	x := index{
+func newIndex(world map[mesh.Identity]identity.Labels) *index {
+	x := &index{
 		labels:   world,
 		managed:  make(map[string]map[string][]mesh.Identity),
-		unlocked: make(map[mesh.Identity]identity.Labels),
+		resolved: make(map[string][]mesh.Identity),
 	}
 	for _, id := range slices.Sorted(maps.Keys(world)) {
-		if !identity.IsReserved(id) && !identity.IsLocal(id) {
+		if managed(id) {
 			x.add(id)
 		}
-	}
-	for id := identity.Host; id <= identity.WorldIPv6; id++ {
-		x.unlocked[id] = identity.ReservedLabels(id)
-	}
-	for _, p := range prefixes {
-		x.unlocked[numbers[p]] = identity.ReservedLabels(plainWorld(p.Addr()))
 	}
 	return x
 }
 
+// managed reports whether id may be that of a host or workload, whatever is
+// said of it: reserved and local identities never are.
+func managed(id mesh.Identity) bool { return !identity.IsReserved(id) && !identity.IsLocal(id) }
+
+// share returns an index of the same identities for use beside x.
+func (x *index) share() *index {
+	other := *x
+	other.resolved = make(map[string][]mesh.Identity)
+	return &other
+}
+
+// add takes up id, which must be above all that the index has.
 func (x *index) add(id mesh.Identity) {
 	x.sorted = append(x.sorted, id)
 	for _, l := range x.labels[id] {
@@ -53,24 +58,35 @@ func (x *index) add(id mesh.Identity) {
 	}
 }
 
-// matching returns the identities that s, already confined, selects. Without a
-// reserved label it means managed peers alone.
-func (x *index) matching(s identity.Selector) []mesh.Identity {
-	var out []mesh.Identity
-	for _, id := range x.candidates(s) {
-		if s.Matches(x.labels[id]) {
-			out = append(out, id)
-		}
-	}
-	if !reserved(s) {
+// matching returns the identities that s, already confined, selects.
+func (c *compiler) matching(s identity.Selector) []mesh.Identity {
+	out := c.peers.matching(s)
+	if managedAlone(s) {
 		return out
 	}
-	for id, labels := range x.unlocked {
+	out = slices.Clone(out)
+	for id, labels := range c.unlocked {
 		if s.Matches(labels) {
 			out = append(out, id)
 		}
 	}
 	slices.Sort(out)
+	return out
+}
+
+// matching returns the managed identities that s selects.
+func (x *index) matching(s identity.Selector) []mesh.Identity {
+	key := fingerprint(s)
+	out, known := x.resolved[key]
+	if known {
+		return out
+	}
+	for _, id := range x.candidates(s) {
+		if s.Matches(x.labels[id]) {
+			out = append(out, id)
+		}
+	}
+	x.resolved[key] = out
 	return out
 }
 

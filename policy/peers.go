@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -8,47 +9,63 @@ import (
 	"github.com/plexusmesh/plexus/mesh"
 )
 
-// peersOf returns the identities that are meant, some perhaps twice.
-func (c *compiler) peersOf(p *Policy, peers Peers) []mesh.Identity {
+// peersOf returns the identities that a clause of p is about, some perhaps
+// twice.
+func (c *compiler) peersOf(p *Policy, clause *Clause) []mesh.Identity {
+	peers := clause.Peers
 	if peers.Any {
-		return []mesh.Identity{AnyIdentity}
+		return c.everybody(clause)
 	}
 	var out []mesh.Identity
+	sc := p.scope(c.subject)
 	for _, s := range peers.Endpoints {
-		out = append(out, c.selected(p, s)...)
+		out = append(out, c.matching(sc.confine(s))...)
+	}
+	for _, s := range peers.Nodes {
+		out = append(out, c.nodes(sc, s)...)
 	}
 	for _, e := range peers.Entities {
+		if e == EntityAll {
+			out = append(out, c.everybody(clause)...)
+		}
 		out = append(out, c.entity(e)...)
 	}
-	for _, cidr := range peers.CIDRs {
+	for _, cidr := range c.cidrsOf(peers) {
 		out = append(out, c.outside(cidr)...)
 	}
 	return out
 }
 
-// selected returns the identities that a selector of a peer means, each
-// distinct selector being matched once.
-func (c *compiler) selected(p *Policy, s identity.Selector) []mesh.Identity {
-	sc := scope{namespace: p.Namespace, cluster: c.subject.Cluster}
-	if c.subject.EveryCluster {
-		sc.cluster = ""
+// everybody returns AnyIdentity and, where an egress clause names ports, each
+// identity with ports of its own, as a name means another port with each.
+func (c *compiler) everybody(clause *Clause) []mesh.Identity {
+	out := []mesh.Identity{AnyIdentity}
+	if clause.Direction == Egress && len(clause.PortNames) > 0 {
+		out = slices.AppendSeq(out, maps.Keys(c.world.Ports))
 	}
-	s = sc.confine(s)
-	key := fingerprint(s)
-	ids, known := c.resolved[key]
-	if !known {
-		ids = c.peers.matching(s)
-		c.resolved[key] = ids
-	}
-	return ids
+	return out
 }
 
-// entity returns the identities of an entity.
+// nodes returns the hosts that a selector of nodes means: managed identities,
+// as every host is a node, and those that stand for nodes of Cilium clusters.
+func (c *compiler) nodes(sc scope, s identity.Selector) []mesh.Identity {
+	s, possible := sc.confineNode(s)
+	if !possible {
+		return nil
+	}
+	out := slices.Clone(c.peers.matching(s))
+	for _, id := range reservedOf[EntityRemoteNode] {
+		if s.Matches(identity.ReservedLabels(id)) {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// entity returns the identities of an entity other than all.
 func (c *compiler) entity(e Entity) []mesh.Identity {
 	out := slices.Clone(reservedOf[e])
 	switch e {
-	case EntityAll:
-		return []mesh.Identity{AnyIdentity}
 	case EntityWorld, EntityWorldIPv4, EntityWorldIPv6:
 		for _, p := range c.prefixes {
 			if e == EntityWorld || p.Addr().Is4() == (e == EntityWorldIPv4) {

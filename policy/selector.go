@@ -103,12 +103,18 @@ type scope struct {
 	cluster   string // "" for every cluster
 }
 
-// metaLabels begins the keys of labels of namespaces; a selector that uses one
-// chooses namespaces by itself.
-const metaLabels = "io.cilium.k8s.namespace.labels."
+// scope returns that of the selectors of p, compiled for subject.
+func (p *Policy) scope(subject Subject) scope {
+	sc := scope{namespace: p.Namespace, cluster: subject.Cluster}
+	if subject.EveryCluster {
+		sc.cluster = ""
+	}
+	return sc
+}
 
-// confine adds the requirements that Cilium adds to a peer's selector. One that
-// asks for a reserved label has left namespaces and clusters already.
+// confine adds the requirements that Cilium adds to a peer's selector
+// (pkg/k8s/apis/cilium.io/utils, getEndpointSelector). One that speaks of a
+// reserved label has left namespaces and clusters already.
 func (sc scope) confine(s identity.Selector) identity.Selector {
 	if reserved(s) {
 		return s
@@ -117,14 +123,38 @@ func (sc scope) confine(s identity.Selector) identity.Selector {
 	if !s.Mentions(identity.KeyNamespace) {
 		out = append(out, sc.namespaced(s)...)
 	}
-	if sc.cluster != "" && !s.Mentions(identity.KeyCluster) {
-		out = append(out, is(identity.KeyCluster, sc.cluster))
+	return sc.clustered(out)
+}
+
+// clustered adds the cluster unless s speaks of one.
+func (sc scope) clustered(s identity.Selector) identity.Selector {
+	if sc.cluster == "" || s.Mentions(identity.KeyCluster) {
+		return s
 	}
-	return out
+	return append(s, is(identity.KeyCluster, sc.cluster))
+}
+
+// nodeLabel is the one that Cilium asks of every peer that a selector of nodes
+// means. Hosts of a mesh are nodes without carrying it.
+var nodeLabel = identity.Labels{{Source: identity.SourceReserved, Key: "remote-node"}}
+
+// confineNode adds what Cilium adds to a selector of nodes: the cluster, and no
+// namespace. What it says of nodeLabel itself is settled here; possible is false
+// if no node fulfils it.
+func (sc scope) confineNode(s identity.Selector) (confined identity.Selector, possible bool) {
+	for _, r := range s {
+		switch {
+		case r.Source != identity.SourceReserved || r.Key != nodeLabel[0].Key:
+			confined = append(confined, r)
+		case !(identity.Selector{r}).Matches(nodeLabel):
+			return nil, false
+		}
+	}
+	return sc.clustered(confined), true
 }
 
 func (sc scope) namespaced(s identity.Selector) []identity.Requirement {
-	byLabel := slices.ContainsFunc(s, func(r identity.Requirement) bool { return strings.HasPrefix(r.Key, metaLabels) })
+	byLabel := slices.ContainsFunc(s, func(r identity.Requirement) bool { return strings.HasPrefix(r.Key, identity.NamespaceLabels) })
 	switch {
 	case sc.namespace == "":
 		return []identity.Requirement{{Source: identity.SourceK8s, Key: identity.KeyNamespace, Operator: identity.Exists}}
@@ -142,4 +172,13 @@ func is(key, value string) identity.Requirement {
 // and of unmanaged peers are.
 func reserved(s identity.Selector) bool {
 	return slices.ContainsFunc(s, func(r identity.Requirement) bool { return r.Source == identity.SourceReserved })
+}
+
+// managedAlone reports whether s asks for a label that managed identities alone
+// carry, as nearly every confined selector does.
+func managedAlone(s identity.Selector) bool {
+	return slices.ContainsFunc(s, func(r identity.Requirement) bool {
+		return (r.Operator == identity.In || r.Operator == identity.Exists) &&
+			(r.Source == identity.SourceK8s || r.Key == identity.KeyNamespace || r.Key == identity.KeyCluster)
+	})
 }

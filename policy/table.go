@@ -14,9 +14,17 @@ type peerFlows struct {
 	direction Direction
 }
 
-// put adds an entry. Of two for the same key, the one that denies stands, or
+// put adds an entry for each key, which lack peer and direction.
+func (t *table) put(peer mesh.Identity, direction Direction, keys []Key, e Entry) {
+	for _, k := range keys {
+		k.Identity, k.Direction = peer, direction
+		t.add(k, e)
+	}
+}
+
+// add adds an entry. Of two for the same key, the one that denies stands, or
 // else the first.
-func (t *table) put(k Key, e Entry) {
+func (t *table) add(k Key, e Entry) {
 	was, exists := t.entries[k]
 	if exists && (was.Deny || !e.Deny) {
 		return
@@ -36,7 +44,7 @@ func (t *table) put(k Key, e Entry) {
 func (t *table) resolve(enforced [2]bool) map[Key]Entry {
 	for dir, on := range enforced {
 		if !on {
-			t.put(Key{Identity: AnyIdentity, Direction: Direction(dir)}, Entry{})
+			t.add(Key{Identity: AnyIdentity, Direction: Direction(dir)}, Entry{})
 		}
 	}
 	for k, e := range t.entries {
