@@ -25,6 +25,14 @@ const (
 	KeyServiceAccount = "io.cilium.k8s.policy.serviceaccount"
 )
 
+// NamespaceLabels begins the keys under which an identity carries the labels of
+// its namespace. KeyNamespaceName is the one that every Kubernetes namespace
+// has, its own name; selectors of namespaces are mostly written with it.
+const (
+	NamespaceLabels  = "io.cilium.k8s.namespace.labels."
+	KeyNamespaceName = NamespaceLabels + "kubernetes.io/metadata.name"
+)
+
 // DefaultNamespace is where a host belongs unless its token says otherwise.
 const DefaultNamespace = "default"
 
@@ -67,13 +75,14 @@ func NewLabels(ls ...Label) Labels {
 // HostLabels returns the labels of a host's identity: what its token or an
 // administrator gave it, and what the protocol asks for.
 func HostLabels(given map[string]string, namespace string, cluster mesh.Cluster) Labels {
-	ls := make([]Label, 0, len(given)+3)
+	ls := make([]Label, 0, len(given)+4)
 	for k, v := range given {
 		ls = append(ls, Label{SourceK8s, k, v})
 	}
 	ls = append(ls,
 		Label{SourceK8s, KeyCluster, cluster.Name},
 		Label{SourceK8s, KeyNamespace, namespace},
+		Label{SourceK8s, KeyNamespaceName, namespace},
 		Label{SourceK8s, KeyServiceAccount, "default"})
 	return NewLabels(ls...)
 }

@@ -11,7 +11,8 @@ import (
 
 func TestHostLabelsAreWrittenAsCiliumReadsThem(t *testing.T) {
 	ls := identity.HostLabels(map[string]string{"role": "db", "app": "shop"}, "prod", mesh.Cluster{Name: "vms", ID: 42})
-	const want = "k8s:app=shop;k8s:io.cilium.k8s.policy.cluster=vms;" +
+	const want = "k8s:app=shop;k8s:io.cilium.k8s.namespace.labels.kubernetes.io/metadata.name=prod;" +
+		"k8s:io.cilium.k8s.policy.cluster=vms;" +
 		"k8s:io.cilium.k8s.policy.serviceaccount=default;k8s:io.kubernetes.pod.namespace=prod;k8s:role=db;"
 	if got := ls.String(); got != want {
 		t.Errorf("got %s\nwant %s", got, want)
@@ -19,8 +20,8 @@ func TestHostLabelsAreWrittenAsCiliumReadsThem(t *testing.T) {
 }
 
 func TestHostLabelsOfTheProtocolCannotBeGiven(t *testing.T) {
-	ls := identity.HostLabels(map[string]string{identity.KeyNamespace: "forged", identity.KeyCluster: "forged"}, "prod", mesh.Cluster{Name: "vms"})
-	for key, want := range map[string]string{identity.KeyNamespace: "prod", identity.KeyCluster: "vms"} {
+	ls := identity.HostLabels(map[string]string{identity.KeyNamespace: "forged", identity.KeyNamespaceName: "forged", identity.KeyCluster: "forged"}, "prod", mesh.Cluster{Name: "vms"})
+	for key, want := range map[string]string{identity.KeyNamespace: "prod", identity.KeyNamespaceName: "prod", identity.KeyCluster: "vms"} {
 		if got, _ := ls.Get(identity.SourceK8s, key); got != want {
 			t.Errorf("%s is %q, want %q", key, got, want)
 		}

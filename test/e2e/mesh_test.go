@@ -104,7 +104,7 @@ func (m *trio) app(h *host) string {
 
 func hostLabels(app string) []string {
 	return []string{
-		"k8s:app=" + app, "k8s:io.cilium.k8s.policy.cluster=e2e",
+		"k8s:app=" + app, "k8s:io.cilium.k8s.namespace.labels.kubernetes.io/metadata.name=default", "k8s:io.cilium.k8s.policy.cluster=e2e",
 		"k8s:io.cilium.k8s.policy.serviceaccount=default", "k8s:io.kubernetes.pod.namespace=default",
 	}
 }
