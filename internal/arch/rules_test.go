@@ -21,6 +21,7 @@ var rooms = map[string]kind{
 	"mesh":           pure,
 	"identity":       pure,
 	"policy":         pure,
+	"policy/review":  pure,
 	"state":          pure,
 	"plan":           pure,
 	"datapath":       pure,
