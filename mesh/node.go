@@ -22,6 +22,8 @@ type Node struct {
 	Port      uint16       // WireGuard UDP port
 	Server    bool         // whether it runs the control plane
 	Version   string       // of its agent
+
+	NamedPorts []NamedPort // sorted; that it declares, as its ip entries say too
 }
 
 // ID returns the name that no other node of any cluster has.
@@ -42,7 +44,7 @@ func (n Node) MeshPrefixes() []netip.Prefix {
 func (n Node) Equal(o Node) bool {
 	return n.Name == o.Name && n.Cluster == o.Cluster && slices.Equal(n.Addresses, o.Addresses) &&
 		n.Mesh4 == o.Mesh4 && n.Mesh6 == o.Mesh6 && n.Key == o.Key && n.Port == o.Port &&
-		n.Server == o.Server && n.Version == o.Version
+		n.Server == o.Server && n.Version == o.Version && slices.Equal(n.NamedPorts, o.NamedPorts)
 }
 
 // Claim is what a host says of itself in plexus/v1/claims/<node>. Nobody but
@@ -55,8 +57,8 @@ type Claim struct {
 	Version   string
 
 	NamedPorts []NamedPort // that policy may name
-	Listening  []Listener  // sorted; ports that programs of the host wait at, as far as others may depend on them
-	Pinholes   []string    // sorted, in words: what passes there whatever policy says
+	Listening  []Listener  // sorted; ports that programs of the host wait at, as far as others may depend on them; nil: not known
+	Pinholes   []string    // sorted, each as datapath.ParsePinhole reads it: what passes there whatever policy says; nil: not known
 }
 
 // Listener is a port at which a program waits.
@@ -69,7 +71,12 @@ type Listener struct {
 func (c Claim) Equal(o Claim) bool {
 	return c.Node == o.Node && slices.Equal(c.Addresses, o.Addresses) && c.Key == o.Key &&
 		c.Port == o.Port && c.Version == o.Version && slices.Equal(c.NamedPorts, o.NamedPorts) &&
-		slices.Equal(c.Listening, o.Listening) && slices.Equal(c.Pinholes, o.Pinholes)
+		sameList(c.Listening, o.Listening) && sameList(c.Pinholes, o.Pinholes)
+}
+
+// sameList compares lists of which nil is none that is known.
+func sameList[T comparable](a, b []T) bool {
+	return (a == nil) == (b == nil) && slices.Equal(a, b)
 }
 
 // nodeName is a DNS subdomain (RFC 1123, section 2.1), as Kubernetes node names are.
