@@ -87,11 +87,11 @@ func (a *agent) ApplyPolicies(ctx context.Context, r api.ApplyRequest) (api.Appl
 	if err := m.refuseIdle(parsed, r.AllowEmpty); err != nil {
 		return api.ApplyResult{}, err
 	}
-	revision, changes, err := service.ApplyPolicies(ctx, localAuthor, parsed)
+	current, changes, err := service.ApplyPolicies(ctx, registry.ApplyOptions{Author: localAuthor}, parsed)
 	if err != nil {
 		return api.ApplyResult{}, worded(err)
 	}
-	return m.applyResult(revision, changes...), nil
+	return m.applyResult(current.Revision, changes...), nil
 }
 
 // refuseIdle refuses policies that select no host: they would protect nobody
@@ -129,7 +129,7 @@ func (m *member) selected(p policy.Policy) []string {
 func (m *member) applyResult(revision uint64, changes ...registry.Change) api.ApplyResult {
 	out := api.ApplyResult{Revision: revision, Policies: []api.PolicyChange{}}
 	for _, c := range changes {
-		out.Policies = append(out.Policies, api.PolicyChange{Name: c.Policy.ID(), Change: c.Change, Selects: m.selected(c.Policy)})
+		out.Policies = append(out.Policies, api.PolicyChange{Name: c.ID, Change: c.Change, Selects: m.selected(c.Policy)})
 	}
 	return out
 }
@@ -160,9 +160,9 @@ func (a *agent) DeletePolicy(ctx context.Context, id string) (api.ApplyResult, e
 	if err != nil {
 		return api.ApplyResult{}, err
 	}
-	revision, change, err := service.DeletePolicy(ctx, localAuthor, id)
+	current, change, err := service.DeletePolicy(ctx, registry.ApplyOptions{Author: localAuthor}, id)
 	if err != nil {
 		return api.ApplyResult{}, worded(err)
 	}
-	return m.applyResult(revision, change), nil
+	return m.applyResult(current.Revision, change), nil
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -8,7 +9,6 @@ import (
 	"sync"
 
 	"github.com/plexusmesh/plexus/identity"
-	"github.com/plexusmesh/plexus/kvstore"
 	"github.com/plexusmesh/plexus/kvstore/mirror"
 	"github.com/plexusmesh/plexus/kvstore/schema"
 	"github.com/plexusmesh/plexus/mesh"
@@ -16,13 +16,18 @@ import (
 	"github.com/plexusmesh/plexus/state"
 )
 
+// change is what one key of etcd means for the state.
+type change func(*state.Tables)
+
 // source turns one prefix of etcd into one part of the state. Its name is the
 // one under which it pushes and which status shows.
 type source struct {
 	name   string
 	prefix string
-	put    func(t *state.Tables, name string, value []byte) error
-	remove func(t *state.Tables, name string)
+	// read decodes a key. What of it could not be understood is its error; the
+	// change, nil if there is none, is about the rest.
+	read   func(name string, value []byte) (change, error)
+	remove func(name string) change
 }
 
 // ownCluster are the sources of the own cluster's state.
@@ -30,35 +35,41 @@ func ownCluster(c mesh.Cluster) []source {
 	own := schema.Layout{Cluster: c.Name}
 	return []source{
 		nodes(c, own), endpoints(c, own), identities(c, own),
-		policies(), policyRevision(),
+		policies(),
 	}
 }
 
 func nodes(c mesh.Cluster, l schema.Layout) source {
 	return source{
 		name: "nodes", prefix: l.Prefix(schema.Nodes),
-		put: func(t *state.Tables, name string, value []byte) error {
+		read: func(name string, value []byte) (change, error) {
 			n, err := schema.DecodeNode(c, name, value)
-			if err == nil {
-				t.Nodes[n.ID()] = n
-			}
-			return err
+			return unless(err, func(t *state.Tables) { t.Nodes[n.ID()] = n })
 		},
-		remove: func(t *state.Tables, name string) { delete(t.Nodes, mesh.Node{Name: name, Cluster: c}.ID()) },
+		remove: func(name string) change {
+			return func(t *state.Tables) { delete(t.Nodes, mesh.Node{Name: name, Cluster: c}.ID()) }
+		},
 	}
+}
+
+// unless returns c where there is no error.
+func unless(err error, c change) (change, error) {
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 func endpoints(c mesh.Cluster, l schema.Layout) source {
 	return source{
 		name: "endpoints", prefix: l.Prefix(schema.IPs),
-		put: func(t *state.Tables, name string, value []byte) error {
+		read: func(name string, value []byte) (change, error) {
 			e, err := schema.DecodeEndpoint(c, name, value)
-			if err == nil {
-				t.Endpoints[e.Prefix] = e
-			}
-			return err
+			return unless(err, func(t *state.Tables) { t.Endpoints[e.Prefix] = e })
 		},
-		remove: func(t *state.Tables, name string) { delete(t.Endpoints, prefixNamed(name)) },
+		remove: func(name string) change {
+			return func(t *state.Tables) { delete(t.Endpoints, prefixNamed(name)) }
+		},
 	}
 }
 
@@ -75,32 +86,37 @@ func prefixNamed(name string) netip.Prefix {
 func identities(c mesh.Cluster, l schema.Layout) source {
 	return source{
 		name: "identities", prefix: l.Prefix(schema.Identities),
-		put: func(t *state.Tables, name string, value []byte) error {
+		read: func(name string, value []byte) (change, error) {
 			id, labels, err := schema.DecodeIdentity(c, name, value)
-			if err == nil {
-				t.Identities[id] = labels
-			}
-			return err
+			return unless(err, func(t *state.Tables) { t.Identities[id] = labels })
 		},
-		remove: func(t *state.Tables, name string) {
-			if id, err := identity.ParseNumber(name); err == nil {
-				delete(t.Identities, id)
+		remove: func(name string) change {
+			return func(t *state.Tables) {
+				if id, err := identity.ParseNumber(name); err == nil {
+					delete(t.Identities, id)
+				}
 			}
 		},
 	}
 }
 
+// policies are documents, and among them the revision that they belong to.
 func policies() source {
 	return source{
 		name: "policies", prefix: schema.PoliciesPrefix,
-		put: func(t *state.Tables, name string, value []byte) error {
-			p, err := decodePolicy(name, value)
-			if err == nil {
-				t.Policies[p.ID()] = p
+		read: func(name string, value []byte) (change, error) {
+			if name == schema.PolicyRevisionName {
+				return readRevision(value)
 			}
-			return err
+			p, err := decodePolicy(name, value)
+			return unless(err, func(t *state.Tables) { t.Policies[name] = p })
 		},
-		remove: func(t *state.Tables, name string) { delete(t.Policies, name) },
+		remove: func(name string) change {
+			if name == schema.PolicyRevisionName {
+				return func(t *state.Tables) { t.Revision = state.Revision{} }
+			}
+			return func(t *state.Tables) { delete(t.Policies, name) }
+		},
 	}
 }
 
@@ -110,7 +126,11 @@ func decodePolicy(name string, value []byte) (policy.Policy, error) {
 	if err != nil {
 		return policy.Policy{}, err
 	}
-	parsed, err := policy.Parse(name, []byte(record.Document))
+	return parsePolicy(name, record.Document)
+}
+
+func parsePolicy(name, document string) (policy.Policy, error) {
+	parsed, err := policy.Parse(name, []byte(document))
 	if err != nil {
 		return policy.Policy{}, fmt.Errorf("read policy %s: this agent does not understand it, and keeps what it knew of it: upgrade plexusd: %w", name, err)
 	}
@@ -120,18 +140,37 @@ func decodePolicy(name string, value []byte) (policy.Policy, error) {
 	return parsed[0], nil
 }
 
-func policyRevision() source {
-	return source{
-		name: "policy-revision", prefix: schema.PolicyRevisionKey,
-		put: func(t *state.Tables, _ string, value []byte) error {
-			r, err := schema.DecodePolicyRevision(value)
-			if err == nil {
-				t.Revision = state.Revision{Number: r.Revision, Author: r.Author, Time: r.Time}
-			}
-			return err
-		},
-		remove: func(t *state.Tables, _ string) { t.Revision = state.Revision{} },
+// readRevision reads the newest revision and, while it is on trial, what takes
+// it back. A document of before that this agent does not understand is left out
+// of that, and is the error: then what the revision made of it stays.
+func readRevision(value []byte) (change, error) {
+	r, err := schema.DecodePolicyRevision(schema.PolicyRevisionKey, value)
+	if err != nil {
+		return nil, err
 	}
+	out := state.Revision{Number: r.Revision, Author: r.Author, Time: r.Time, Window: r.Window()}
+	if r.Pending() {
+		out.Undo, err = undo(r.Changes)
+	}
+	return func(t *state.Tables) { t.Revision = out }, err
+}
+
+func undo(changes []schema.PolicyChange) (map[string]*policy.Policy, error) {
+	out := make(map[string]*policy.Policy, len(changes))
+	var errs []error
+	for _, c := range changes {
+		if c.Before == "" {
+			out[c.Name] = nil
+			continue
+		}
+		p, err := parsePolicy(c.Name, c.Before)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("read what was before the newest revision: %w", err))
+			continue
+		}
+		out[c.Name] = &p
+	}
+	return out, errors.Join(errs...)
 }
 
 // refusals remembers which keys could not be understood, for status. What was
@@ -154,13 +193,14 @@ func (r *refusals) note(key string, err error) {
 	r.all[key] = err
 }
 
-// names returns which names of a source are refused.
+// names returns which names of a source are refused. The revision of the
+// policies is none of them: without it, what they say is still known.
 func (r *refusals) names(source string) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var out []string
 	for key := range r.all {
-		if name, ok := strings.CutPrefix(key, source+"/"); ok {
+		if name, ok := strings.CutPrefix(key, source+"/"); ok && name != schema.PolicyRevisionName {
 			out = append(out, name)
 		}
 	}
@@ -180,27 +220,41 @@ func (r *refusals) List() []error {
 
 // feed has s pushed into a store.
 type feed struct {
-	client  *kvstore.Client
+	client  mirror.Lister
 	store   *state.Store
 	refused *refusals
 	logger  *slog.Logger
 }
 
-// mirror returns the mirror that pushes s.
+// mirror returns the mirror that pushes s: each revision of etcd at once, so that
+// nobody ever sees half of a transaction.
 func (f feed) mirror(s source) (*mirror.Mirror, error) {
+	whole := make(map[string]change) // by key: what has come since the last revision
 	return mirror.New(mirror.Options{
 		Lister: f.client, Prefix: s.prefix, Logger: f.logger,
 		OnPut: func(name string, value []byte) {
-			var err error
-			f.store.Update(s.name, func(t *state.Tables) { err = s.put(t, name, value) })
+			c, err := s.read(name, value)
 			f.refused.note(s.name+"/"+name, err)
 			if err != nil {
 				f.logger.Warn("entry refused", "prefix", s.prefix, "key", name, "error", err)
 			}
+			if c != nil {
+				whole[name] = c
+			}
 		},
 		OnDelete: func(name string) {
-			f.store.Update(s.name, func(t *state.Tables) { s.remove(t, name) })
+			whole[name] = s.remove(name)
 			f.refused.note(s.name+"/"+name, nil)
+		},
+		OnRevision: func(int64) {
+			if len(whole) > 0 {
+				f.store.Update(s.name, func(t *state.Tables) {
+					for _, c := range whole {
+						c(t)
+					}
+				})
+			}
+			clear(whole)
 		},
 		OnSynced: func() { f.store.SetSynced(s.name) },
 	})

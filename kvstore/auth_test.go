@@ -39,6 +39,7 @@ var foreign = []struct {
 	{schema.HeartbeatKey, false},
 	{schema.PolicyKey("allow-all"), false},
 	{schema.PolicyRevisionKey, false},
+	{schema.PolicyHistoryKey(1), true},
 	{schema.ConfigKey, false},
 	{schema.RevokedKey("01"), false},
 	{schema.TokenKey("t1"), true},
@@ -75,7 +76,7 @@ func TestHostMayWriteOnlyItsOwn(t *testing.T) {
 func TestHostMayNotListOrWatchSecrets(t *testing.T) {
 	s := kvtest.StartAuth(t)
 	host := enrol(t, s, "web")
-	for _, prefix := range []string{schema.TokensPrefix, schema.HostsPrefix, schema.AuditPrefix, schema.ClaimsPrefix, "plexus/", "plexus/v1/", "/"} {
+	for _, prefix := range []string{schema.TokensPrefix, schema.HostsPrefix, schema.AuditPrefix, schema.PolicyHistoryPrefix, schema.ClaimsPrefix, "plexus/", "plexus/v1/", "/"} {
 		_, _, err := host.List(t.Context(), prefix)
 		wantRefused(t, "list "+prefix, err)
 		for ev := range host.ListAndWatch(soon(t), prefix) {

@@ -35,7 +35,11 @@ type Event struct {
 	Type     EventType
 	KV       KV    // of Put and Delete
 	Revision int64 // of etcd as a whole, for Put, Delete and Listed
-	Err      error // of Lost
+	// More says that further events belong to this one: those of the same list up
+	// to Listed, or those of the same revision, which one transaction has written.
+	// Until one comes without it, a consumer has seen a part of a whole.
+	More bool
+	Err  error // of Lost
 }
 
 // stable is how long a watch must last before the next one starts without a
@@ -78,7 +82,7 @@ func (c *Client) listAndWatchOnce(ctx context.Context, prefix string, yield func
 		return err
 	}
 	for _, kv := range kvs {
-		if !yield(Event{Type: Put, KV: kv, Revision: kv.ModRevision}) {
+		if !yield(Event{Type: Put, KV: kv, Revision: kv.ModRevision, More: true}) {
 			return errStopped
 		}
 	}
@@ -94,7 +98,9 @@ type watchOf struct {
 	revision int64
 }
 
-// watch yields changes. etcd's client resumes broken watches by itself and in
+// watch yields changes. A server never spreads a revision over two responses
+// (etcd's eventBatch), and the client puts the fragments of a large response
+// together again, so that each response holds whole revisions. etcd's client resumes broken watches by itself and in
 // silence, so a second look at the connection is needed to tell an outage from
 // a quiet day.
 func (c *Client) watch(ctx context.Context, w watchOf, yield func(Event) bool) error {
@@ -111,8 +117,10 @@ func (c *Client) watch(ctx context.Context, w watchOf, yield func(Event) bool) e
 		if err := resp.Err(); err != nil {
 			return wrap("watch", w.prefix, watchError(&resp, err))
 		}
-		for _, ev := range resp.Events {
-			if !yield(eventOf(ev)) {
+		for i, ev := range resp.Events {
+			out := eventOf(ev)
+			out.More = i+1 < len(resp.Events) && resp.Events[i+1].Kv.ModRevision == out.Revision
+			if !yield(out) {
 				return errStopped
 			}
 		}

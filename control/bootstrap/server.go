@@ -186,7 +186,7 @@ func (s *Server) openParts(p parts, f files, l net.Listener) (err error) {
 		return err
 	}
 	s.Leader, err = lead.New(lead.Options{
-		Store: s.Store, Hosts: s.Registry, Node: p.settings.Node, Logger: p.logger,
+		Store: s.Store, Hosts: s.Registry, Policies: s.Registry, Node: p.settings.Node, Logger: p.logger,
 		Cluster: mesh.Cluster{Name: p.settings.Cluster, ID: p.settings.ClusterID},
 	})
 	return err

@@ -36,15 +36,24 @@ type hosts interface {
 	Sweep(ctx context.Context) error
 }
 
-var _ hosts = (*registry.Service)(nil)
+// policies is another part of it.
+type policies interface {
+	RollbackExpired(ctx context.Context, now time.Time) (closes time.Time, err error)
+}
+
+var (
+	_ hosts    = (*registry.Service)(nil)
+	_ policies = (*registry.Service)(nil)
+)
 
 // Options configures a [Leader]. All fields are required.
 type Options struct {
-	Store   store // as a server's etcd user
-	Hosts   hosts
-	Cluster mesh.Cluster
-	Node    string // of this server
-	Logger  *slog.Logger
+	Store    store // as a server's etcd user
+	Hosts    hosts
+	Policies policies
+	Cluster  mesh.Cluster
+	Node     string // of this server
+	Logger   *slog.Logger
 }
 
 // Leader does the leader's duties while this server leads.
@@ -52,8 +61,8 @@ type Leader struct{ opts Options }
 
 // New returns a Leader. It starts nothing.
 func New(opts Options) (*Leader, error) {
-	if opts.Store == nil || opts.Hosts == nil || opts.Logger == nil || opts.Node == "" || opts.Cluster.Name == "" {
-		return nil, errors.New("make leader: store, hosts, cluster, node and logger are required")
+	if opts.Store == nil || opts.Hosts == nil || opts.Policies == nil || opts.Logger == nil || opts.Node == "" || opts.Cluster.Name == "" {
+		return nil, errors.New("make leader: store, hosts, policies, cluster, node and logger are required")
 	}
 	return &Leader{opts}, nil
 }
@@ -66,11 +75,13 @@ func (l *Leader) Run(ctx context.Context) error {
 
 // lead serves one term. It returns nil once ctx ends.
 func (l *Leader) lead(ctx context.Context) error {
-	changed := make(chan struct{}, 1)
+	changed, revised := make(chan struct{}, 1), make(chan struct{}, 1)
 	var parts sync.WaitGroup
 	for _, prefix := range []string{schema.ClaimsPrefix, schema.HostsPrefix} {
 		parts.Go(func() { l.follow(ctx, prefix, changed) })
 	}
+	parts.Go(func() { l.follow(ctx, schema.PolicyRevisionKey, revised) })
+	parts.Go(func() { l.expire(ctx, revised) })
 	l.serve(ctx, changed)
 	parts.Wait()
 	return nil

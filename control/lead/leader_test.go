@@ -73,7 +73,7 @@ func (f *fixture) enrol(node string) {
 // run leads as node until the returned function is called.
 func (f *fixture) run(node string) (stop func()) {
 	f.t.Helper()
-	l, err := New(Options{Store: f.etcd.Client(f.t), Hosts: f.registry, Cluster: vms, Node: node, Logger: kvtest.Logger(f.t)})
+	l, err := New(Options{Store: f.etcd.Client(f.t), Hosts: f.registry, Policies: f.registry, Cluster: vms, Node: node, Logger: kvtest.Logger(f.t)})
 	f.must(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -197,7 +197,7 @@ func (u *unwell) Sweep(context.Context) error { return errors.New("planted") }
 func TestDutiesAreTriedAgain(t *testing.T) {
 	f := newFixture(t)
 	u := &unwell{}
-	l, err := New(Options{Store: f.store, Hosts: u, Cluster: vms, Node: "s1", Logger: kvtest.Logger(t)})
+	l, err := New(Options{Store: f.store, Hosts: u, Policies: f.registry, Cluster: vms, Node: "s1", Logger: kvtest.Logger(t)})
 	f.must(err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

@@ -11,6 +11,9 @@ import (
 	"github.com/plexusmesh/plexus/kvstore/schema"
 )
 
+// me changes policies that stand at once.
+var me = ApplyOptions{Author: "me"}
+
 func document(name, app string) string {
 	return fmt.Sprintf(`apiVersion: cilium.io/v2
 kind: CiliumClusterwideNetworkPolicy
@@ -29,13 +32,13 @@ func (f *fixture) apply(docs ...string) (uint64, string) {
 	f.t.Helper()
 	policies, err := ParsePolicies([]File{{"p.yaml", []byte(strings.Join(docs, "---\n"))}})
 	f.must(err)
-	revision, changes, err := f.ApplyPolicies(f.t.Context(), "me", policies)
+	current, changes, err := f.ApplyPolicies(f.t.Context(), ApplyOptions{Author: "me"}, policies)
 	f.must(err)
 	var what []string
 	for _, c := range changes {
-		what = append(what, c.Policy.ID()+" "+c.Change)
+		what = append(what, c.ID+" "+c.Change)
 	}
-	return revision, strings.Join(what, ", ")
+	return current.Revision, strings.Join(what, ", ")
 }
 
 func TestPolicies(t *testing.T) {
@@ -61,11 +64,11 @@ func TestPolicies(t *testing.T) {
 	if p, err := f.Policy(t.Context(), "a"); err != nil || !strings.Contains(p.Source, "app: db") {
 		t.Errorf("a: %+v, %v", p, err)
 	}
-	if r, change, err := f.DeletePolicy(t.Context(), "me", "a"); err != nil || r != 3 || change.Change != Deleted {
-		t.Errorf("delete: %d, %+v, %v", r, change, err)
+	if r, change, err := f.DeletePolicy(t.Context(), me, "a"); err != nil || r.Revision != 3 || change.Change != schema.ChangeDeleted {
+		t.Errorf("delete: %d, %+v, %v", r.Revision, change, err)
 	}
 	before := f.content()
-	if _, _, err := f.DeletePolicy(t.Context(), "me", "a"); !errors.Is(err, code(control.CodeNotFound)) {
+	if _, _, err := f.DeletePolicy(t.Context(), me, "a"); !errors.Is(err, code(control.CodeNotFound)) {
 		t.Errorf("delete again: %v", err)
 	}
 	if _, err := f.Policy(t.Context(), "a"); !errors.Is(err, code(control.CodeNotFound)) {
@@ -94,7 +97,7 @@ func TestBadPoliciesChangeNothing(t *testing.T) {
 	}
 	policies, err := ParsePolicies([]File{{"many.yaml", []byte(strings.Join(many, "---\n"))}})
 	f.must(err)
-	if _, _, err := f.ApplyPolicies(t.Context(), "me", policies); !errors.Is(err, code(control.CodeInvalid)) {
+	if _, _, err := f.ApplyPolicies(t.Context(), me, policies); !errors.Is(err, code(control.CodeInvalid)) {
 		t.Errorf("too many: %v", err)
 	}
 	f.unchanged(before)
@@ -113,7 +116,7 @@ func TestUnreadablePolicy(t *testing.T) {
 	if _, what := f.apply(document("b", "web"), document("old", "web")); what != "b created, old updated" {
 		t.Errorf("apply: %s", what)
 	}
-	if _, change, err := f.DeletePolicy(t.Context(), "me", "ns/old"); err != nil || change.Policy.ID() != "ns/old" {
+	if _, change, err := f.DeletePolicy(t.Context(), me, "ns/old"); err != nil || change.ID != "ns/old" {
 		t.Errorf("delete: %+v, %v", change, err)
 	}
 	if stored, _, err := f.Policies(t.Context()); err != nil || len(stored) != 3 {
@@ -129,7 +132,7 @@ func TestConcurrentAppliesCount(t *testing.T) {
 	for i := range n {
 		policies, err := ParsePolicies([]File{{"p.yaml", []byte(document(fmt.Sprintf("p%d", i), "web"))}})
 		f.must(err)
-		wg.Go(func() { _, _, errs[i] = f.ApplyPolicies(t.Context(), "me", policies) })
+		wg.Go(func() { _, _, errs[i] = f.ApplyPolicies(t.Context(), me, policies) })
 	}
 	wg.Wait()
 	f.must(errors.Join(errs...))
@@ -139,7 +142,7 @@ func TestConcurrentAppliesCount(t *testing.T) {
 	}
 	kv, _, err := f.store.Get(t.Context(), schema.PolicyRevisionKey)
 	f.must(err)
-	if r, err := schema.DecodePolicyRevision(kv.Value); err != nil || r.Revision != n || r.Author != "me" {
+	if r, err := schema.DecodePolicyRevision(kv.Key, kv.Value); err != nil || r.Revision != n || r.Author != "me" {
 		t.Errorf("%+v, %v", r, err)
 	}
 }

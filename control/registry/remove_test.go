@@ -110,7 +110,7 @@ func TestHostCanWriteOnlyItsOwn(t *testing.T) {
 	layout := schema.Layout{Cluster: "vms"}
 	for _, key := range []string{
 		schema.ClaimKey("b"), schema.LiveKey("b"), schema.HostKey("a"), schema.TokenKey("0011223344556677"), schema.PolicyKey("p"),
-		schema.PolicyRevisionKey, schema.ConfigKey, schema.EnrolmentKey, schema.RefusalKey("a"), schema.RevokedKey("1"),
+		schema.PolicyRevisionKey, schema.PolicyHistoryKey(1), schema.ConfigKey, schema.EnrolmentKey, schema.RefusalKey("a"), schema.RevokedKey("1"),
 		layout.Node("a"), layout.Node("b"), layout.Endpoint(netip.MustParsePrefix("10.210.0.2/32")), layout.Identity(459008),
 		schema.ClusterConfigKey("vms"), schema.HeartbeatKey, layout.Synced(schema.Nodes),
 	} {
@@ -118,7 +118,7 @@ func TestHostCanWriteOnlyItsOwn(t *testing.T) {
 			t.Errorf("write %s: %v", key, err)
 		}
 	}
-	for _, prefix := range []string{schema.TokensPrefix, schema.HostsPrefix, schema.ClaimsPrefix, schema.AuditPrefix, schema.RefusalKey("b")} {
+	for _, prefix := range []string{schema.TokensPrefix, schema.HostsPrefix, schema.ClaimsPrefix, schema.AuditPrefix, schema.PolicyHistoryPrefix, schema.RefusalKey("b")} {
 		if _, _, err := client.List(t.Context(), prefix); !errors.Is(err, kvstore.ErrPermission) {
 			t.Errorf("read %s: %v", prefix, err)
 		}

@@ -38,9 +38,11 @@ type Options struct {
 // Service does what administrators and joining hosts ask of a server.
 type Service struct {
 	opts Options
+	now  func() time.Time
 
-	mu     sync.Mutex           // serialises this server's transactions, which would only fail each other
-	warned map[string]time.Time // when a host's refusals were last logged; guarded by mu
+	mu       sync.Mutex           // serialises this server's transactions, which would only fail each other
+	policies sync.Mutex           // the same for changes of policies, which depend on nothing else
+	warned   map[string]time.Time // when a host's refusals were last logged; guarded by mu
 }
 
 // New returns a Service. It starts nothing.
@@ -51,7 +53,7 @@ func New(opts Options) (*Service, error) {
 	if opts.Disconnect == nil {
 		opts.Disconnect = func(string) {}
 	}
-	return &Service{opts: opts, warned: make(map[string]time.Time)}, nil
+	return &Service{opts: opts, now: time.Now, warned: make(map[string]time.Time)}, nil
 }
 
 // attempts bounds how often a transaction is tried against other servers.

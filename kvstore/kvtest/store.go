@@ -115,15 +115,27 @@ func (s *Store) Values() map[string]string {
 
 // Put implements the writing half of kvstore.Client.
 func (s *Store) Put(_ context.Context, key string, value []byte, lease int64) (int64, error) {
+	return s.write(map[string][]byte{key: value}, lease)
+}
+
+// PutAll writes keys as one transaction does: at one revision.
+func (s *Store) PutAll(_ context.Context, values map[string][]byte) error {
+	_, err := s.write(values, 0)
+	return err
+}
+
+func (s *Store) write(values map[string][]byte, lease int64) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.beginLocked(OpPut); err != nil {
 		return 0, err
 	}
 	s.revision++
-	kv := kvstore.KV{Key: key, Value: slices.Clone(value), ModRevision: s.revision, CreateRevision: s.revision, Lease: lease}
-	s.kvs[key] = kv
-	s.log = append(s.log, kvstore.Event{Type: kvstore.Put, KV: kv, Revision: s.revision})
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		kv := kvstore.KV{Key: key, Value: slices.Clone(values[key]), ModRevision: s.revision, CreateRevision: s.revision, Lease: lease}
+		s.kvs[key] = kv
+		s.log = append(s.log, kvstore.Event{Type: kvstore.Put, KV: kv, Revision: s.revision})
+	}
 	s.notifyLocked()
 	return s.revision, nil
 }
@@ -228,7 +240,7 @@ func (s *Store) list(prefix string) ([]kvstore.Event, position, error) {
 	var out []kvstore.Event
 	for _, key := range slices.Sorted(maps.Keys(s.kvs)) {
 		if covers(prefix, key) {
-			out = append(out, kvstore.Event{Type: kvstore.Put, KV: s.kvs[key], Revision: s.kvs[key].ModRevision})
+			out = append(out, kvstore.Event{Type: kvstore.Put, KV: s.kvs[key], Revision: s.kvs[key].ModRevision, More: true})
 		}
 	}
 	return append(out, kvstore.Event{Type: kvstore.Listed, Revision: s.revision}), at, nil
@@ -245,8 +257,10 @@ func (s *Store) follow(ctx context.Context, prefix string, at position, yield fu
 			return yield(kvstore.Event{Type: kvstore.Lost, Err: errDown})
 		}
 		at.next += len(events)
-		for _, ev := range events {
-			if covers(prefix, ev.KV.Key) && !yield(ev) {
+		seen := slices.DeleteFunc(slices.Clone(events), func(ev kvstore.Event) bool { return !covers(prefix, ev.KV.Key) })
+		for i, ev := range seen {
+			ev.More = i+1 < len(seen) && seen[i+1].Revision == ev.Revision
+			if !yield(ev) {
 				return false
 			}
 		}

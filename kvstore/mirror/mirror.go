@@ -36,8 +36,13 @@ type Options struct {
 	OnPut func(name string, value []byte)
 	// OnDelete is called when a key is gone. Required.
 	OnDelete func(name string)
-	// OnSynced is called when the copy is complete: first at the start, then
-	// after every reconnect. Optional.
+	// OnRevision is called when the puts and deletes since its last call are a
+	// whole: all of one revision of etcd, or all that a list found and lacked. A
+	// consumer that must never show half of a transaction takes over at this call
+	// what it was told before. Optional.
+	OnRevision func(etcdRevision int64)
+	// OnSynced is called when the copy is complete, after OnRevision: first at the
+	// start, then after every reconnect. Optional.
 	OnSynced func()
 }
 
@@ -64,6 +69,9 @@ type Status struct {
 func New(opts Options) (*Mirror, error) {
 	if opts.Lister == nil || opts.Logger == nil || opts.Prefix == "" || opts.OnPut == nil || opts.OnDelete == nil {
 		return nil, fmt.Errorf("mirror %q: lister, prefix, logger, OnPut and OnDelete are required", opts.Prefix)
+	}
+	if opts.OnRevision == nil {
+		opts.OnRevision = func(int64) {}
 	}
 	return &Mirror{opts: opts, seen: make(map[string]bool), status: Status{Prefix: opts.Prefix}}, nil
 }
@@ -96,10 +104,10 @@ func (m *Mirror) apply(ev kvstore.Event) {
 	case kvstore.Put:
 		m.seen[name] = true
 		m.opts.OnPut(name, ev.KV.Value)
-		m.moved(ev.Revision)
+		m.moved(ev)
 	case kvstore.Delete:
 		m.drop(name)
-		m.moved(ev.Revision)
+		m.moved(ev)
 	case kvstore.Listed:
 		m.listed(ev.Revision)
 	case kvstore.Lost:
@@ -142,6 +150,7 @@ func (m *Mirror) listed(revision int64) {
 		m.status.Revision = revision
 	}
 	m.mu.Unlock()
+	m.opts.OnRevision(revision)
 	if m.opts.OnSynced != nil {
 		m.opts.OnSynced()
 	}
@@ -166,9 +175,12 @@ func (m *Mirror) sweep(backwards bool) error {
 	return nil
 }
 
-// moved notes progress.
-func (m *Mirror) moved(revision int64) {
+// moved notes progress, and passes on that a revision is whole.
+func (m *Mirror) moved(ev kvstore.Event) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.status.Revision, m.status.Keys = max(m.status.Revision, revision), len(m.seen)
+	m.status.Revision, m.status.Keys = max(m.status.Revision, ev.Revision), len(m.seen)
+	m.mu.Unlock()
+	if !ev.More {
+		m.opts.OnRevision(ev.Revision)
+	}
 }

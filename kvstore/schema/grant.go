@@ -16,7 +16,6 @@ func HostGrants(node string) []Grant {
 	return []Grant{
 		{Key: "cilium/", Read: true},
 		{Key: PoliciesPrefix, Read: true},
-		{Key: PolicyRevisionKey, Read: true},
 		{Key: ConfigKey, Read: true},
 		{Key: RevokedPrefix, Read: true},
 		{Key: LivePrefix, Read: true},

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -21,17 +22,31 @@ const HeartbeatPeriod = time.Minute
 
 // Keys and prefixes that are Plexus's own.
 const (
-	ClaimsPrefix      = "plexus/v1/claims/"   // + node: [mesh.Claim]
-	LivePrefix        = "plexus/v1/live/"     // + node, leased: [Live]
-	HostsPrefix       = "plexus/v1/hosts/"    // + node: [Host]
-	TokensPrefix      = "plexus/v1/tokens/"   // + id: [Token]
-	RevokedPrefix     = "plexus/v1/revoked/"  // + certificate serial: [Revoked]
-	PoliciesPrefix    = "plexus/v1/policies/" // + name: [Policy]
-	PolicyRevisionKey = "plexus/v1/policy-revision"
-	ConfigKey         = "plexus/v1/config" // [MeshConfig]
-	AuditPrefix       = "plexus/v1/audit/" // + time-id: [Audit]
-	LeadersPrefix     = "plexus/v1/leaders/"
+	ClaimsPrefix   = "plexus/v1/claims/"   // + node: [mesh.Claim]
+	LivePrefix     = "plexus/v1/live/"     // + node, leased: [Live]
+	HostsPrefix    = "plexus/v1/hosts/"    // + node: [Host]
+	TokensPrefix   = "plexus/v1/tokens/"   // + id: [Token]
+	RevokedPrefix  = "plexus/v1/revoked/"  // + certificate serial: [Revoked]
+	PoliciesPrefix = "plexus/v1/policies/" // + name: [Policy]
+	ConfigKey      = "plexus/v1/config"    // [MeshConfig]
+	AuditPrefix    = "plexus/v1/audit/"    // + time-id: [Audit]
+	LeadersPrefix  = "plexus/v1/leaders/"
+
+	// PolicyRevisionKey holds the newest [PolicyRevision]. It lies among the
+	// policies, which have no names that begin with a dot, so that whoever watches
+	// them sees each revision whole: the documents, and what they belong to.
+	PolicyRevisionKey = PoliciesPrefix + PolicyRevisionName
+
+	// PolicyHistoryPrefix holds the earlier ones. Hosts cannot read it.
+	PolicyHistoryPrefix = "plexus/v1/policy-revisions/"
+
+	// OldPolicyRevisionKey is where the newest revision was before it had a
+	// history; a server moves it.
+	OldPolicyRevisionKey = "plexus/v1/policy-revision"
 )
+
+// PolicyRevisionName is what follows PoliciesPrefix in PolicyRevisionKey.
+const PolicyRevisionName = ".revision"
 
 // ClaimKey is where a host says what it is.
 func ClaimKey(node string) string { return ClaimsPrefix + node }
@@ -50,6 +65,12 @@ func RevokedKey(serial string) string { return RevokedPrefix + serial }
 
 // PolicyKey is where a policy document is kept.
 func PolicyKey(name string) string { return PoliciesPrefix + name }
+
+// PolicyHistoryKey is where an earlier revision of the policies is kept. Keys
+// sort by revision.
+func PolicyHistoryKey(revision uint64) string {
+	return fmt.Sprintf("%s%020d", PolicyHistoryPrefix, revision)
+}
 
 // LeaderPrefix is where servers compete for an office.
 func LeaderPrefix(office string) string { return LeadersPrefix + office + "/" }

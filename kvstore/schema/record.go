@@ -134,47 +134,6 @@ func (c *MeshConfig) check() error {
 	return nil
 }
 
-// Policy is a policy document as it was applied.
-type Policy struct {
-	Name     string    `json:"name"`
-	Document string    `json:"document"` // YAML as given
-	Revision uint64    `json:"revision"` // of the policies as a whole, when this one last changed
-	Author   string    `json:"author,omitempty"`
-	Time     time.Time `json:"time"`
-}
-
-// EncodePolicy renders a policy for [PolicyKey].
-func EncodePolicy(p Policy) ([]byte, error) { return encode(p) }
-
-// DecodePolicy reads the policy found under that name.
-func DecodePolicy(name string, value []byte) (Policy, error) {
-	key := PolicyKey(name)
-	p, err := decode[Policy](key, value)
-	if err != nil {
-		return Policy{}, err
-	}
-	if p.Name != name || name == "" {
-		return Policy{}, refuse(key, "name", "is %q, unlike the key", p.Name)
-	}
-	return p, nil
-}
-
-// PolicyRevision counts changes of the policies as a whole.
-type PolicyRevision struct {
-	Revision  uint64    `json:"revision"`
-	Author    string    `json:"author,omitempty"`
-	Time      time.Time `json:"time"`
-	ConfirmBy time.Time `json:"confirmBy,omitzero"` // when it is rolled back unless confirmed; zero when settled
-}
-
-// EncodePolicyRevision renders it for [PolicyRevisionKey].
-func EncodePolicyRevision(r PolicyRevision) ([]byte, error) { return encode(r) }
-
-// DecodePolicyRevision reads the value of [PolicyRevisionKey].
-func DecodePolicyRevision(value []byte) (PolicyRevision, error) {
-	return decode[PolicyRevision](PolicyRevisionKey, value)
-}
-
 // Audit is one act of administration, refused ones included.
 type Audit struct {
 	Time   time.Time `json:"time"`

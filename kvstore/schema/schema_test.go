@@ -225,7 +225,11 @@ func TestRecords(t *testing.T) {
 		Version: schema.Version, Created: now,
 	}
 	pol := schema.Policy{Name: "p", Document: "kind: X\n", Revision: 3, Author: "root", Time: now}
-	rev := schema.PolicyRevision{Revision: 3, Author: "root", Time: now, ConfirmBy: now.Add(time.Minute)}
+	rev := schema.PolicyRevision{
+		Revision: 3, Author: "root", Time: now, Message: "why", Action: schema.ActionRollback, Of: 2, To: 1, Expired: true,
+		WindowSeconds: 60, ConfirmBy: now.Add(time.Minute), ConfirmedBy: "root", State: schema.StateReplaced,
+		Changes: []schema.PolicyChange{{Name: "p", Change: schema.ChangeUpdated, Before: "kind: X\n"}, {Name: "ns/q", Change: schema.ChangeCreated}},
+	}
 	live := schema.Live{Node: "web", Started: now}
 	revoked := schema.Revoked{Serial: "0a", Node: "web", Time: now, Expires: now, Author: "root", Reason: "stolen"}
 	audit := schema.Audit{Time: now, Actor: "root", Action: "token.create", Object: "t1", Result: "ok"}
@@ -235,10 +239,14 @@ func TestRecords(t *testing.T) {
 	roundTrip(t, token, schema.EncodeToken, func(b []byte) (schema.Token, error) { return schema.DecodeToken("t1", b) })
 	roundTrip(t, config, schema.EncodeMeshConfig, schema.DecodeMeshConfig)
 	roundTrip(t, pol, schema.EncodePolicy, func(b []byte) (schema.Policy, error) { return schema.DecodePolicy("p", b) })
-	roundTrip(t, rev, schema.EncodePolicyRevision, schema.DecodePolicyRevision)
+	roundTrip(t, rev, schema.EncodePolicyRevision, decodeRevision)
 	roundTrip(t, live, schema.EncodeLive, func(b []byte) (schema.Live, error) { return schema.DecodeLive("web", b) })
 	roundTrip(t, revoked, schema.EncodeRevoked, func(b []byte) (schema.Revoked, error) { return schema.DecodeRevoked("0a", b) })
 	roundTrip(t, audit, schema.EncodeAudit, func(b []byte) (schema.Audit, error) { return schema.DecodeAudit("x", b) })
+}
+
+func decodeRevision(value []byte) (schema.PolicyRevision, error) {
+	return schema.DecodePolicyRevision(schema.PolicyRevisionKey, value)
 }
 
 func roundTrip[T any](t *testing.T, v T, encode func(T) ([]byte, error), decode func([]byte) (T, error)) {
@@ -268,6 +276,8 @@ func TestKeys(t *testing.T) {
 		own.Endpoint(netip.MustParsePrefix("10.42.7.10/32")):  "cilium/state/ip/v1/default/10.42.7.10",
 		own.Endpoint(netip.MustParsePrefix("10.42.0.0/16")):   "cilium/state/ip/v1/default/10.42.0.0/16",
 		own.Endpoint(netip.MustParsePrefix("2001:db8::/128")): "cilium/state/ip/v1/default/2001:db8::",
+		schema.PolicyRevisionKey:                              "plexus/v1/policies/.revision",
+		schema.PolicyHistoryKey(7):                            "plexus/v1/policy-revisions/00000000000000000007",
 		schema.AuditKey(now, "a"):                             "plexus/v1/audit/20260701T120000.000000000Z-a",
 	} {
 		if got != want {
@@ -343,8 +353,8 @@ var decoders = []func(name string, value []byte) error{
 		return again(err, true, got, schema.EncodeMeshConfig, schema.DecodeMeshConfig)
 	},
 	func(_ string, v []byte) error {
-		got, err := schema.DecodePolicyRevision(v)
-		return again(err, true, got, schema.EncodePolicyRevision, schema.DecodePolicyRevision)
+		got, err := decodeRevision(v)
+		return again(err, true, got, schema.EncodePolicyRevision, decodeRevision)
 	},
 	func(n string, v []byte) error {
 		got, err := schema.DecodeClusterConfig(n, v)

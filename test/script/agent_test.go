@@ -69,18 +69,17 @@ var sources = []source{
 		func(*state.Tables, string) {}},
 	{"policies", schema.PoliciesPrefix, putPolicy,
 		func(t *state.Tables, name string) { delete(t.Policies, name) }},
-	{"policy-revision", schema.PolicyRevisionKey,
-		func(t *state.Tables, _ string, value []byte) error {
-			r, err := schema.DecodePolicyRevision(value)
-			if err == nil {
-				t.Revision.Number = r.Revision
-			}
-			return err
-		},
-		func(t *state.Tables, _ string) { t.Revision = state.Revision{} }},
 }
 
+// putPolicy takes a document, or the revision that the documents belong to.
 func putPolicy(t *state.Tables, name string, value []byte) error {
+	if name == schema.PolicyRevisionName {
+		r, err := schema.DecodePolicyRevision(schema.PolicyRevisionKey, value)
+		if err == nil {
+			t.Revision.Number = r.Revision
+		}
+		return err
+	}
 	record, err := schema.DecodePolicy(name, value)
 	if err != nil {
 		return err
@@ -130,17 +129,29 @@ func names() []string {
 	return out
 }
 
+// mirror pushes s as package agent does: each revision at once.
 func (w *world) mirror(store *state.Store, s source) (*mirror.Mirror, error) {
+	var whole []func(*state.Tables)
 	return mirror.New(mirror.Options{
 		Lister: gatedLister{w.kv, w.gates}, Prefix: s.prefix, Logger: w.logger(),
 		OnPut: func(name string, value []byte) {
-			store.Update(s.name, func(t *state.Tables) {
+			whole = append(whole, func(t *state.Tables) {
 				if err := s.put(t, name, value); err != nil {
 					w.logger().Warn("entry refused", "key", name, "error", err)
 				}
 			})
 		},
-		OnDelete: func(name string) { store.Update(s.name, func(t *state.Tables) { s.remove(t, name) }) },
+		OnDelete: func(name string) {
+			whole = append(whole, func(t *state.Tables) { s.remove(t, name) })
+		},
+		OnRevision: func(int64) {
+			store.Update(s.name, func(t *state.Tables) {
+				for _, change := range whole {
+					change(t)
+				}
+			})
+			whole = nil
+		},
 		OnSynced: func() { store.SetSynced(s.name) },
 	})
 }

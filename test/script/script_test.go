@@ -180,11 +180,14 @@ func cmdPolicy(ts *testscript.TestScript, w *world, args []string) error {
 	w.revision++
 	name := parsed[0].ID()
 	value, err := schema.EncodePolicy(schema.Policy{Name: name, Document: document, Revision: w.revision})
-	if err := w.put(schema.PolicyKey(name), value, err); err != nil {
+	if err != nil {
 		return err
 	}
-	value, err = schema.EncodePolicyRevision(schema.PolicyRevision{Revision: w.revision})
-	return w.put(schema.PolicyRevisionKey, value, err)
+	revision, err := schema.EncodePolicyRevision(schema.PolicyRevision{Revision: w.revision})
+	if err != nil {
+		return err
+	}
+	return w.kv.PutAll(context.Background(), map[string][]byte{schema.PolicyKey(name): value, schema.PolicyRevisionKey: revision})
 }
 
 func cmdEtcd(_ *testscript.TestScript, w *world, args []string) error {
