@@ -38,21 +38,43 @@ func (t *table) add(k Key, e Entry) {
 	}
 }
 
-// resolve returns the entries with which the longest match decides rightly: an
-// allow under a broader deny of the same peer is dropped, as it would win by
-// its length. A direction that nothing enforces is open to every peer.
+// resolve returns the entries with which the longest match decides rightly. A
+// direction that nothing enforces is open to every peer.
 func (t *table) resolve(enforced [2]bool) map[Key]Entry {
-	for dir, on := range enforced {
-		if !on {
-			t.add(Key{Identity: AnyIdentity, Direction: Direction(dir)}, Entry{})
-		}
-	}
+	t.open([2]bool{!enforced[Ingress], !enforced[Egress]})
 	for k, e := range t.entries {
-		if !e.Deny && t.denied[peerFlows{k.Identity, k.Direction}] && t.underDeny(k) {
+		if t.shadowed(k, e) {
 			delete(t.entries, k)
 		}
 	}
 	return t.entries
+}
+
+// open allows every peer in the directions given, and returns the keys of that.
+func (t *table) open(directions [2]bool) (keys []Key) {
+	for dir, on := range directions {
+		if on {
+			k := Key{Identity: AnyIdentity, Direction: Direction(dir)}
+			t.add(k, Entry{})
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// remove takes away all that was put about peer, under keys.
+func (t *table) remove(peer mesh.Identity, keys []Key) {
+	for _, k := range keys {
+		delete(t.entries, k)
+	}
+	delete(t.denied, peerFlows{peer, Ingress})
+	delete(t.denied, peerFlows{peer, Egress})
+}
+
+// shadowed reports whether k's entry is an allow under a broader deny of the
+// same peer: by its length it would win where it must not.
+func (t *table) shadowed(k Key, e Entry) bool {
+	return !e.Deny && t.denied[peerFlows{k.Identity, k.Direction}] && t.underDeny(k)
 }
 
 // underDeny reports whether a broader entry of the same peer denies k.
