@@ -31,27 +31,31 @@ func (d *decoder) clause(n *yaml.Node, path string, c *Clause) {
 	if c.Direction == Egress {
 		from = "to"
 	}
-	var peers []string
-	peer := func(read reader) reader {
+	var peers, ports []string
+	note := func(in *[]string, read reader) reader {
 		return func(n *yaml.Node, path string) {
-			peers = append(peers, path)
+			*in = append(*in, lastField(path))
 			read(n, path)
 		}
 	}
 	d.object(n, path, map[string]reader{
-		from + "Endpoints": peer(func(n *yaml.Node, path string) { c.Peers.Endpoints = d.selectors(n, path) }),
-		from + "Entities":  peer(func(n *yaml.Node, path string) { c.Peers.Entities = d.entities(n, path) }),
-		from + "CIDR":      peer(func(n *yaml.Node, path string) { c.Peers.CIDRs = d.cidrs(n, path) }),
-		from + "CIDRSet":   peer(func(n *yaml.Node, path string) { c.Peers.CIDRs = d.cidrSet(n, path) }),
-		"toPorts":          func(n *yaml.Node, path string) { c.Ports = d.toPorts(n, path) },
+		from + "Endpoints": note(&peers, func(n *yaml.Node, path string) { c.Peers.Endpoints = d.selectors(n, path) }),
+		from + "Nodes":     note(&peers, func(n *yaml.Node, path string) { c.Peers.Nodes = d.selectors(n, path) }),
+		from + "Entities":  note(&peers, func(n *yaml.Node, path string) { c.Peers.Entities = d.entities(n, path) }),
+		from + "CIDR":      note(&peers, func(n *yaml.Node, path string) { c.Peers.CIDRs = d.cidrs(n, path) }),
+		from + "CIDRSet":   note(&peers, func(n *yaml.Node, path string) { d.cidrSet(n, path, &c.Peers) }),
+		"toPorts":          note(&ports, func(n *yaml.Node, path string) { d.toPorts(n, path, c) }),
+		"icmps":            note(&ports, func(n *yaml.Node, path string) { c.Ports = append(c.Ports, d.icmps(n, path)...) }),
 	})
-	if len(peers) > 1 {
-		d.refuse(n, path, "%s and %s stand in one entry, which Cilium refuses: write an entry for each", lastField(peers[0]), lastField(peers[1]))
+	for _, pair := range [][]string{peers, ports} {
+		if len(pair) > 1 {
+			d.refuse(n, path, "%s and %s stand in one entry, which Cilium refuses: write an entry for each", pair[0], pair[1])
+		}
 	}
-	if c.Deny && n.Kind == yaml.MappingNode && len(n.Content) == 0 {
+	if c.Deny && n.Kind == yaml.MappingNode && empty(n) {
 		d.refuse(n, path, "an empty entry denies nobody: name peers or ports; \"%sEntities: [all]\" denies everybody", from)
 	}
-	c.Peers.Any = len(peers) == 0 && len(c.Ports) > 0
+	c.Peers.Any = len(peers) == 0 && len(ports) > 0
 }
 
 func lastField(path string) string { return path[strings.LastIndex(path, ".")+1:] }
@@ -95,41 +99,6 @@ func (d *decoder) cidrs(n *yaml.Node, path string) []CIDR {
 		}
 	})
 	return out
-}
-
-// cidrSet reads fromCIDRSet or toCIDRSet.
-func (d *decoder) cidrSet(n *yaml.Node, path string) []CIDR {
-	var out []CIDR
-	d.list(n, path, func(n *yaml.Node, path string) {
-		if c, ok := d.cidrRule(n, path); ok {
-			out = append(out, c)
-		}
-	})
-	return out
-}
-
-func (d *decoder) cidrRule(n *yaml.Node, path string) (c CIDR, ok bool) {
-	before := len(d.problems)
-	d.object(n, path, map[string]reader{
-		"cidr": func(n *yaml.Node, path string) { c.Prefix = d.prefixNode(n, path) },
-		"except": func(n *yaml.Node, path string) {
-			d.list(n, path, func(n *yaml.Node, path string) { c.Except = append(c.Except, d.prefixNode(n, path)) })
-		},
-	})
-	if len(d.problems) > before {
-		return c, false
-	}
-	if !c.Prefix.IsValid() {
-		d.refuse(n, join(path, "cidr"), "is missing: write a prefix such as 192.0.2.0/24")
-		return c, false
-	}
-	for i, e := range c.Except {
-		if !contains(c.Prefix, e) {
-			d.refuse(n, fmt.Sprintf("%s.except[%d]", path, i), "%s is not inside %s: except takes parts of cidr", e, c.Prefix)
-			return c, false
-		}
-	}
-	return c, true
 }
 
 func (d *decoder) prefixNode(n *yaml.Node, path string) netip.Prefix {

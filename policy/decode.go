@@ -89,7 +89,7 @@ func (d *decoder) list(n *yaml.Node, path string, item reader) {
 		return
 	}
 	for i, c := range n.Content {
-		at := fmt.Sprintf("%s[%d]", path, i)
+		at := indexed(path, i)
 		if c.ShortTag() == "!!null" {
 			d.refuse(c, at, "list item has no value: give it one, or remove the dash")
 			continue
@@ -97,6 +97,11 @@ func (d *decoder) list(n *yaml.Node, path string, item reader) {
 		item(c, at)
 	}
 }
+
+func indexed(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
+
+// empty reports whether n is a list or mapping without content.
+func empty(n *yaml.Node) bool { return n.Kind != yaml.ScalarNode && len(n.Content) == 0 }
 
 // text reads a string. It is "" where a problem was reported.
 func (d *decoder) text(n *yaml.Node, path string) (string, bool) {

@@ -118,8 +118,12 @@ func (v Verdicts) Fits() error {
 	return nil
 }
 
-// protocolNames are those of policy documents.
-var protocolNames = map[uint8]string{1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
+// protocolNames are those of policy documents, with IANA's numbers
+// (Cilium: pkg/u8proto).
+var protocolNames = map[uint8]string{
+	1: "ICMP", 2: "IGMP", 4: "IPIP", 6: "TCP", 17: "UDP", 41: "IPV6", 47: "GRE", 50: "ESP", 51: "AH",
+	58: "ICMPv6", 112: "VRRP", 132: "SCTP",
+}
 
 // ProtocolName returns the name of an IANA protocol number as policy writes it.
 func ProtocolName(p uint8) string {
@@ -142,5 +146,5 @@ func ParseProtocol(s string) (uint8, error) {
 			return n, nil
 		}
 	}
-	return 0, fmt.Errorf("protocol %q is unknown: use TCP, UDP, SCTP, ICMP, ICMPv6 or ANY", s)
+	return 0, fmt.Errorf("protocol %q is unknown: use TCP, UDP, SCTP, ICMP, ICMPv6, VRRP, IGMP, GRE, IPIP, IPV6, ESP, AH or ANY", s)
 }

@@ -34,6 +34,8 @@ metadata:
 spec:
   description: the database
   labels: [{key: owner, value: storage, source: k8s}]
+  log: {value: "databáse; audited"}
+  enforcement: staged
   endpointSelector:
     matchLabels: {app: db, "k8s:tier": gold}
     matchExpressions:
@@ -44,13 +46,17 @@ spec:
     - {}
     toPorts:
     - ports: [{port: "5432", protocol: TCP}, {port: "6000", endPort: 6010}]
-    - ports: [{port: "0", protocol: udp}]
+    - ports: [{port: "0", protocol: udp}, {port: Metrics-2, protocol: TCP}, {protocol: gre}]
   egressDeny:
   - toCIDRSet: [{cidr: 10.9.8.7/8, except: [10.1.0.0/16]}]
 specs:
 - endpointSelector: {}
+  enforcement: enforced
   egress:
   - toEntities: [world]
+  - toNodes: [{matchLabels: {app: db}}]
+    icmps: [{fields: [{type: 8}, {type: EchoReply, family: IPv6}, {type: "3"}]}]
+  - toCIDRSet: [{cidrGroupRef: office, except: [192.0.2.0/28]}, {cidrGroupSelector: {matchLabels: {site: a}}}]
 ---
 apiVersion: cilium.io/v2
 kind: CiliumClusterwideNetworkPolicy
@@ -62,22 +68,32 @@ func TestParseReadsEverything(t *testing.T) {
 	got := mustParse(t, everything)
 	want := []Policy{{
 		Kind: Namespaced, Name: "db.main", Namespace: "prod",
+		Labels: identity.Labels{{Source: "k8s", Key: "team", Value: "storage"}},
 		Rules: []Rule{{
-			Path: "spec", Description: "the database", DefaultDeny: [2]bool{true, false},
+			Path: "spec", Description: "the database", DefaultDeny: [2]bool{true, false}, Log: "databáse; audited", Staged: true,
+			Labels: identity.Labels{{Source: "k8s", Key: "owner", Value: "storage"}},
 			Subject: identity.Selector{
 				{Source: "any", Key: "app", Operator: "In", Values: []string{"db"}},
 				{Source: "k8s", Key: "tier", Operator: "In", Values: []string{"gold"}},
 				{Source: "any", Key: "zone", Operator: "NotIn", Values: []string{"b", "c"}},
 			},
 			Clauses: []Clause{
-				{Direction: Ingress, Section: "ingress[0]", Line: 17, Peers: Peers{Endpoints: []identity.Selector{nil}},
-					Ports: []PortRange{{6, 5432, 5432}, {0, 6000, 6010}, {17, 0, 65535}}},
-				{Direction: Egress, Deny: true, Section: "egressDeny[0]", Line: 23, Peers: Peers{CIDRs: []CIDR{{
+				{Direction: Ingress, Section: "ingress[0]", Line: 19, Peers: Peers{Endpoints: []identity.Selector{nil}},
+					Ports: []PortRange{{6, 5432, 5432}, {0, 6000, 6010}, {17, 0, 65535}, {47, 0, 65535}}, PortNames: []PortName{{6, "metrics-2"}}},
+				{Direction: Egress, Deny: true, Section: "egressDeny[0]", Line: 25, Peers: Peers{CIDRs: []CIDR{{
 					Prefix: netip.MustParsePrefix("10.0.0.0/8"), Except: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}}}}},
 			},
 		}, {
 			Path: "specs[0]", DefaultDeny: [2]bool{false, true},
-			Clauses: []Clause{{Direction: Egress, Section: "specs[0].egress[0]", Line: 27, Peers: Peers{Entities: []Entity{EntityWorld}}}},
+			Clauses: []Clause{
+				{Direction: Egress, Section: "specs[0].egress[0]", Line: 30, Peers: Peers{Entities: []Entity{EntityWorld}}},
+				{Direction: Egress, Section: "specs[0].egress[1]", Line: 31, Peers: Peers{Nodes: []identity.Selector{
+					{{Source: "any", Key: "app", Operator: "In", Values: []string{"db"}}}}},
+					Ports: []PortRange{{1, 0x800, 0x8ff}, {58, 0x8100, 0x81ff}, {1, 0x300, 0x3ff}}},
+				{Direction: Egress, Section: "specs[0].egress[2]", Line: 33, Peers: Peers{Groups: []GroupRef{
+					{Name: "office", Except: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/28")}},
+					{Selector: identity.Selector{{Source: "any", Key: "site", Operator: "In", Values: []string{"a"}}}}}}},
+			},
 		}},
 	}, {
 		Kind: Clusterwide, Name: "a",
@@ -86,7 +102,7 @@ func TestParseReadsEverything(t *testing.T) {
 	if diff := cmp.Diff(want, got, samePolicy, cmpopts.IgnoreFields(Policy{}, "Source")); diff != "" {
 		t.Errorf("policies (-want +got):\n%s", diff)
 	}
-	if got[0].ID() != "prod/db.main" || got[1].ID() != "a" || got[1].Line != 31 || got[1].File != "test.yaml" {
+	if got[0].ID() != "prod/db.main" || got[1].ID() != "a" || got[1].Line != 37 || got[1].File != "test.yaml" {
 		t.Errorf("got %s and %s, the second in %s:%d", got[0].ID(), got[1].ID(), got[1].File, got[1].Line)
 	}
 	for _, p := range got {
@@ -124,17 +140,17 @@ var refusedFiles = []refusal{
 
 // refusedDocuments are faults outside spec.
 var refusedDocuments = []refusal{
-	{"kind: Pod\n", `f.yaml:1: kind: "Pod" is not a kind of policy: write CiliumNetworkPolicy or CiliumClusterwideNetworkPolicy`},
-	{"a: 1\n", `f.yaml:1: kind: is missing: write CiliumNetworkPolicy or CiliumClusterwideNetworkPolicy`},
-	{"kind: NetworkPolicy\n", `f.yaml:1: kind: Kubernetes NetworkPolicy is not translated yet: write it as a CiliumNetworkPolicy`},
-	{"kind: CiliumCIDRGroup\n", `f.yaml:1: kind: CiliumCIDRGroup is not read yet: write its prefixes in fromCIDRSet or toCIDRSet`},
+	{"kind: Pod\n", `f.yaml:1: kind: "Pod" is not a kind of policy: write CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy, CiliumCIDRGroup or NetworkPolicy`},
+	{"a: 1\n", `f.yaml:1: kind: is missing: write CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy, CiliumCIDRGroup or NetworkPolicy`},
+	{"kind: NetworkPolicy\napiVersion: cilium.io/v2\n", `f.yaml:2: apiVersion: "cilium.io/v2" is not known: write networking.k8s.io/v1`},
+	{"kind: CiliumCIDRGroup\n", `f.yaml:1: apiVersion: "" is not known: write cilium.io/v2`},
 	{"kind: CiliumNetworkPolicy\napiVersion: v1\n", `f.yaml:2: apiVersion: "v1" is not known: write cilium.io/v2`},
 	{"kind: CiliumNetworkPolicy\napiVersion: cilium.io/v2\nspec: {endpointSelector: {}, ingress: [{}]}\n", `f.yaml:1: metadata: is missing: give the policy a name`},
 	{"kind: CiliumNetworkPolicy\napiVersion: cilium.io/v2\nmetadata: {}\nspec: {endpointSelector: {}, ingress: [{}]}\n", `f.yaml:3: metadata.name: is missing: give the policy a name`},
 	{"kind: CiliumNetworkPolicy\napiVersion: cilium.io/v2\nmetadata: {name: a}\n", `f.yaml:1: spec: is missing: write spec, or specs with at least one item`},
 	{"kind: CiliumNetworkPolicy\napiVersion: cilium.io/v2\nmetadata: {name: a/b}\nspec: {endpointSelector: {}, ingress: [{}]}\n", `f.yaml:3: metadata.name: "a/b" is malformed: use at most 253 lower-case letters, digits, inner dashes and dots`},
 	{"kind: CiliumNetworkPolicy\napiVersion: cilium.io/v2\nmetadata: {name: a, namespace: B}\nspec: {endpointSelector: {}, ingress: [{}]}\n", `f.yaml:3: metadata.namespace: namespace "B" is malformed: use at most 63 lower-case letters, digits and inner dashes`},
-	{"kind: CiliumClusterwideNetworkPolicy\napiVersion: cilium.io/v2\nmetadata: {name: a, namespace: b}\nspec: {endpointSelector: {}, ingress: [{}]}\n", `f.yaml:3: metadata.namespace: a CiliumClusterwideNetworkPolicy has no namespace: remove it, or write a CiliumNetworkPolicy`},
+	{"kind: CiliumClusterwideNetworkPolicy\napiVersion: cilium.io/v2\nmetadata: {name: a, namespace: b}\nspec: {endpointSelector: {}, ingress: [{}]}\n", `f.yaml:3: metadata.namespace: a CiliumClusterwideNetworkPolicy has no namespace: remove it, as it stands for every one`},
 	{inSpec("  ingress: [{}]\nstatus: {}\n"), `f.yaml:7: status: status is not accepted: it is written by a Kubernetes cluster: remove it`},
 	{inSpec("  ingress: [{}]\n---\n") + "", `f.yaml:8: document is empty: remove its "---", or write a policy`},
 	{inSpec("  ingress: [{}]\n") + "---\n" + inSpec("  ingress: [{}]\n"), `f.yaml:8: metadata.name: CiliumNetworkPolicy default/a is already defined in line 1 of f.yaml: rename or remove one`},
@@ -150,8 +166,13 @@ var refusedRules = []refusal{
 	{inSpec("  ingress: {}\n"), `f.yaml:6: spec.ingress: want a list, not a mapping`},
 	{inSpec("  ingress: [{}]\n  ingress: [{}]\n"), `f.yaml:7: spec.ingress: field is given twice: keep one`},
 	{inSpec("  ingres: [{}]\n"), `f.yaml:6: spec.ingres: unknown field "ingres": did you mean ingress?`},
-	{inSpec("  ingress: [{}]\n  zzzzzz: 1\n"), `f.yaml:7: spec.zzzzzz: unknown field "zzzzzz": use description, egress, egressDeny, enableDefaultDeny, endpointSelector, ingress, ingressDeny, labels, nodeSelector`},
-	{inSpec("  ingress: [{}]\n  log: {value: x}\n"), `f.yaml:7: spec.log: log is not accepted: text in policy logs is not kept yet: remove it, and use description`},
+	{inSpec("  ingress: [{}]\n  zzzzzz: 1\n"), `f.yaml:7: spec.zzzzzz: unknown field "zzzzzz": use description, egress, egressDeny, enableDefaultDeny, endpointSelector, enforcement, ingress, ingressDeny, labels, log, nodeSelector`},
+	{inSpec("  ingress: [{}]\n  log: {value: " + strings.Repeat("x", 33) + "}\n"), `f.yaml:7: spec.log.value: "` + strings.Repeat("x", 33) + `" is too long or not printable: use at most 32 printable characters`},
+	{inSpec("  ingress: [{}]\n  log: {value: \"a\\tb\"}\n"), `f.yaml:7: spec.log.value: "a\tb" is too long or not printable: use at most 32 printable characters`},
+	{inSpec("  ingress: [{}]\n  log: {}\n"), `f.yaml:7: spec.log.value: is missing: write the text to show with flows`},
+	{inSpec("  ingress: [{}]\n  enforcement: stage\n"), `f.yaml:7: spec.enforcement: "stage" is unknown: write staged, to report without effect, or enforced`},
+	{inSpec("  ingress: [{}]\n  labels: [{value: x}]\n"), `f.yaml:7: spec.labels[0].key: is missing: give the label a key`},
+	{inSpec("  ingress: []\n  enableDefaultDeny: {ingress: true}\n"), `f.yaml:6: spec.ingress: an empty list does nothing: leave it out, or write "ingress: [{}]" to deny all that no other policy allows`},
 	{inSpec("  ingress: [{}]\n  nodeSelector: {}\n"), "f.yaml:7: spec.nodeSelector: hosts of every namespace are selected by a CiliumClusterwideNetworkPolicy only: use that kind, or endpointSelector\nf.yaml:7: spec: endpointSelector and nodeSelector exclude each other: keep one, both select hosts"},
 	{"kind: CiliumNetworkPolicy\napiVersion: cilium.io/v2\nmetadata: {name: a}\nspec: {ingress: [{}]}\n", `f.yaml:4: spec: selects no host: write endpointSelector, with {} for every host`},
 	{inSpec("  ingress: [{}]\n  enableDefaultDeny: {ingress: \"no\"}\n"), `f.yaml:7: spec.enableDefaultDeny.ingress: want true or false, not "no"`},
@@ -163,7 +184,6 @@ var refusedRules = []refusal{
 var refusedPeers = []refusal{
 	{inEgress("fromEndpoints: [{}]"), `f.yaml:7: spec.egress[0].fromEndpoints: unknown field "fromEndpoints": did you mean toEndpoints?`},
 	{inEgress("toFQDNs: [{matchName: example.com}]"), `f.yaml:7: spec.egress[0].toFQDNs: toFQDNs is not accepted: DNS names are not enforced yet: write the addresses in toCIDR`},
-	{inEgress("icmps: [{fields: [{type: 8}]}]"), `f.yaml:7: spec.egress[0].icmps: icmps is not accepted: ICMP types are not enforced yet: remove it; an entry without toPorts covers ICMP too`},
 	{inEgress("{toEntities: [all], toCIDR: [10.0.0.0/8]}"), `f.yaml:7: spec.egress[0]: toEntities and toCIDR stand in one entry, which Cilium refuses: write an entry for each`},
 	{inEgress("toEntities: [wurld]"), `f.yaml:7: spec.egress[0].toEntities[0]: entity "wurld" is unknown: use all, world, world-ipv4, world-ipv6, cluster, cluster-mesh, host, remote-node, kube-apiserver, ingress, init, health, unmanaged, none`},
 	{inEgress("toCIDR: [10.0.0.0/33]"), `f.yaml:7: spec.egress[0].toCIDR[0]: "10.0.0.0/33" is not a prefix: write an address and a length, such as 192.0.2.0/24 or 2001:db8::/32`},
@@ -172,8 +192,12 @@ var refusedPeers = []refusal{
 	{inEgress("toCIDRSet: [{cidr: 10.0.0.1}]"), `f.yaml:7: spec.egress[0].toCIDRSet[0].cidr: "10.0.0.1" is not a prefix: write an address and a length, such as 192.0.2.0/24 or 2001:db8::/32`},
 	{inEgress("toCIDRSet: [{cidr: 10.0.0.0/8, except: [11.0.0.0/16]}]"), `f.yaml:7: spec.egress[0].toCIDRSet[0].except[0]: 11.0.0.0/16 is not inside 10.0.0.0/8: except takes parts of cidr`},
 	{inEgress("toCIDRSet: [{cidr: 10.0.0.0/8, except: [0.0.0.0/0]}]"), `f.yaml:7: spec.egress[0].toCIDRSet[0].except[0]: 0.0.0.0/0 is not inside 10.0.0.0/8: except takes parts of cidr`},
-	{inEgress("toCIDRSet: [{except: []}]"), `f.yaml:7: spec.egress[0].toCIDRSet[0].cidr: is missing: write a prefix such as 192.0.2.0/24`},
-	{inEgress("toCIDRSet: [{cidrGroupRef: x}]"), `f.yaml:7: spec.egress[0].toCIDRSet[0].cidrGroupRef: cidrGroupRef is not accepted: groups of prefixes are not read yet: write each as cidr`},
+	{inEgress("toCIDRSet: [{except: []}]"), `f.yaml:7: spec.egress[0].toCIDRSet[0].cidr: is missing: write a prefix such as 192.0.2.0/24, or cidrGroupRef or cidrGroupSelector`},
+	{inEgress("toCIDRSet: [{cidrGroupRef: X}]"), `f.yaml:7: spec.egress[0].toCIDRSet[0].cidrGroupRef: "X" is malformed: use at most 253 lower-case letters, digits, inner dashes and dots`},
+	{inEgress("toCIDRSet: [{cidrGroupRef: x, cidr: 10.0.0.0/8}]"), `f.yaml:7: spec.egress[0].toCIDRSet[0]: cidrGroupRef and cidr stand in one item, which Cilium refuses: write an item for each`},
+	{inEgress("toCIDRSet: [{cidrGroupSelector: {}}]"), `f.yaml:7: spec.egress[0].toCIDRSet[0].cidrGroupSelector: asks for no label that a group has: use matchLabels, In or Exists; Cilium would take it for the whole world`},
+	{inEgress("toCIDRSet: [{cidrGroupSelector: {matchLabels: {k8s:a: b}}}]"), `f.yaml:7: spec.egress[0].toCIDRSet[0].cidrGroupSelector: labels of CIDR groups have no source: leave out what stands before ':'`},
+	{inEgress("{toNodes: [{}], toCIDR: [10.0.0.0/8]}"), `f.yaml:7: spec.egress[0]: toNodes and toCIDR stand in one entry, which Cilium refuses: write an entry for each`},
 	{inEgress("toEndpoints: [{matchLabels: {app: 1}}]"), `f.yaml:7: spec.egress[0].toEndpoints[0].matchLabels.app: want text, not the number 1: write it in quotes, "1"`},
 	{inEgress("toEndpoints: [{matchLabels: {app: a, app: b}}]"), `f.yaml:7: spec.egress[0].toEndpoints[0].matchLabels.app: key is given twice: keep one`},
 	{inEgress("toEndpoints: [{matchLabels: {app: \"a b\"}}]"), `f.yaml:7: spec.egress[0].toEndpoints[0].matchLabels.app: label value "a b" is malformed: use at most 63 letters, digits, '-', '_' and '.'`},
@@ -192,23 +216,26 @@ var refusedPorts = []refusal{
 	{inPorts(strings.Repeat(`{port: "1"}, `, 41)), `f.yaml:7: spec.egress[0].toPorts[0].ports: has 41 ports: write 1 to 40, and further ones as another item of toPorts`},
 	{inPorts(`{port: 80}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].port: want text, not the number 80: write it in quotes, "80"`},
 	{inPorts(`{protocol: TCP}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].port: is missing: write a number in quotes, "0" for every port`},
-	{inPorts(`{port: "65536"}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].port: "65536" is not a port: write a number from 1 to 65535, or 0 for every port`},
-	{inPorts(`{port: "-1"}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].port: "-1" is not a port: write a number from 1 to 65535, or 0 for every port`},
-	{inPorts(`{port: "080"}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].port: "080" is not a port: write a number from 1 to 65535, or 0 for every port`},
-	{inPorts(`{port: http}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].port: port names such as "http" are not enforced yet: write the number`},
+	{inPorts(`{port: "65536"}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].port: "65536" is not a port: write a number from 1 to 65535, 0 for every port, or a name of at most 15 letters, digits and inner dashes`},
+	{inPorts(`{port: "-1"}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].port: "-1" is not a port: write a number from 1 to 65535, 0 for every port, or a name of at most 15 letters, digits and inner dashes`},
+	{inPorts(`{port: "080"}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].port: "080" is not a port: write a number from 1 to 65535, 0 for every port, or a name of at most 15 letters, digits and inner dashes`},
+	{inPorts(`{port: a--b}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].port: "a--b" is not a port: write a number from 1 to 65535, 0 for every port, or a name of at most 15 letters, digits and inner dashes`},
+	{inPorts(`{port: http, endPort: 90}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].endPort: a range cannot begin at the name "http": write its first port as a number`},
+	{inPorts(`{port: "80", protocol: ESP}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].port: protocol ESP has no ports: leave port out, or write "0"`},
+	{inPorts(`{port: http, protocol: ESP}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].port: protocol ESP has no ports: leave port out, or write "0"`},
 	{inPorts(`{port: "80", endPort: 79}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].endPort: 79 is out of range: write a number from port, 80, to 65535`},
 	{inPorts(`{port: "80", endPort: 65536}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].endPort: 65536 is out of range: write a number from port, 80, to 65535`},
 	{inPorts(`{port: "80", endPort: "90"}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].endPort: want a decimal number, not "90"`},
 	{inPorts(`{port: "0", endPort: 90}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].endPort: port "0" means every port and begins no range: begin it at "1"`},
-	{inPorts(`{port: "80", protocol: TPC}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].protocol: protocol "TPC" is unknown: use TCP, UDP, SCTP or ANY`},
-	{inPorts(`{port: "80", protocol: ICMP}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].protocol: protocol ICMP has no ports and is not enforced by type yet: leave toPorts out to cover it`},
+	{inPorts(`{port: "80", protocol: TPC}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].protocol: protocol "TPC" is unknown: use TCP, UDP, SCTP, ANY, VRRP, IGMP, GRE, IPIP, IPV6, ESP or AH`},
+	{inPorts(`{port: "80", protocol: ICMP}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].protocol: protocol ICMP has types, not ports: write icmps instead of toPorts`},
 	{inEgress(`toPorts: [{ports: [{port: "80"}], rules: {http: [{}]}}]`), `f.yaml:7: spec.egress[0].toPorts[0].rules: rules is not accepted: application rules (http, dns, kafka) are not enforced: keep to ports, or filter in the application`},
 }
 
 // TestParseRefuses names each fault with its line, its field and what to do
 // about it.
 func TestParseRefuses(t *testing.T) {
-	for _, tt := range slices.Concat(refusedFiles, refusedDocuments, refusedRules, refusedPeers, refusedPorts) {
+	for _, tt := range slices.Concat(refusedFiles, refusedDocuments, refusedRules, refusedPeers, refusedPorts, refusedICMPs, refusedGroups, refusedKubernetes) {
 		policies, err := Parse("f.yaml", []byte(tt.doc))
 		if err == nil || len(policies) != 0 {
 			t.Errorf("accepted:\n%s", tt.doc)

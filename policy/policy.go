@@ -62,9 +62,10 @@ type Rule struct {
 	Path        string            // "spec" or "specs[1]"
 	Subject     identity.Selector // as written: Compile adds the namespace
 	Description string
-	Log         string  // log.value: shown with flows that the rule decides
-	Staged      bool    // judged and reported, without effect (spec.enforcement: staged)
-	DefaultDeny [2]bool // by Direction: whether a selected host denies what no rule allows
+	Labels      identity.Labels // spec.labels, for people; their source may be ""
+	Log         string          // log.value: shown with flows that the rule decides
+	Staged      bool            // judged and reported, without effect (spec.enforcement: staged)
+	DefaultDeny [2]bool         // by Direction: whether a selected host denies what no rule allows
 	Clauses     []Clause
 }
 
@@ -82,7 +83,7 @@ type Clause struct {
 
 // Peers says who may be on the other side. The zero Peers is nobody.
 type Peers struct {
-	Any       bool                // everybody: the clause names ports and no peers
+	Any       bool                // everybody: the clause names no peers, and ports if it is Cilium's
 	Endpoints []identity.Selector // as written: Compile adds namespace and cluster
 	Entities  []Entity
 	Nodes     []identity.Selector // of hosts by their labels, whatever their namespace

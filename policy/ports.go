@@ -12,12 +12,19 @@ import (
 // maxPorts is Cilium's bound on the ports of one item of toPorts.
 const maxPorts = 40
 
-// The protocols that have ports, with their IANA numbers.
+// The protocols that have ports or types, with their IANA numbers.
 const (
-	protocolTCP  uint8 = 6
-	protocolUDP  uint8 = 17
-	protocolSCTP uint8 = 132
+	protocolICMP   uint8 = 1
+	protocolTCP    uint8 = 6
+	protocolUDP    uint8 = 17
+	protocolICMPv6 uint8 = 58
+	protocolSCTP   uint8 = 132
 )
+
+// hasPorts reports whether flows of a protocol have a destination port.
+func hasPorts(protocol uint8) bool {
+	return protocol == protocolTCP || protocol == protocolUDP || protocol == protocolSCTP
+}
 
 // PortRange is a run of destination ports of one protocol.
 type PortRange struct {
@@ -63,104 +70,127 @@ func (r PortRange) blocks(protocol uint8) []Key {
 }
 
 // toPorts reads the ports of a clause; several items are a union.
-func (d *decoder) toPorts(n *yaml.Node, path string) []PortRange {
-	var out []PortRange
+func (d *decoder) toPorts(n *yaml.Node, path string, c *Clause) {
 	d.list(n, path, func(n *yaml.Node, path string) {
 		var ports *yaml.Node
 		d.object(n, path, map[string]reader{"ports": func(n *yaml.Node, path string) {
 			ports = n
-			out = append(out, d.ports(n, path)...)
+			d.ports(n, path, c)
 		}})
-		if ports == nil && n.Kind == yaml.MappingNode && len(n.Content) == 0 {
+		if ports == nil && n.Kind == yaml.MappingNode && empty(n) {
 			d.refuse(n, path, "names no port: write ports, or leave toPorts out for every port")
 		}
 	})
-	if n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
+	if n.Kind == yaml.SequenceNode && empty(n) {
 		d.refuse(n, path, "is an empty list: leave it out for every port, or name ports")
 	}
-	return out
 }
 
-func (d *decoder) ports(n *yaml.Node, path string) []PortRange {
-	if n.Kind == yaml.SequenceNode && (len(n.Content) == 0 || len(n.Content) > maxPorts) {
+func (d *decoder) ports(n *yaml.Node, path string, c *Clause) {
+	if n.Kind == yaml.SequenceNode && (empty(n) || len(n.Content) > maxPorts) {
 		d.refuse(n, path, "has %d ports: write 1 to %d, and further ones as another item of toPorts", len(n.Content), maxPorts)
-		return nil
+		return
 	}
-	var out []PortRange
 	d.list(n, path, func(n *yaml.Node, path string) {
-		if r, ok := d.port(n, path); ok {
-			out = append(out, r)
+		if p, ok := d.port(n, path); ok {
+			p.into(c)
 		}
 	})
-	return out
 }
 
-func (d *decoder) port(n *yaml.Node, path string) (r PortRange, ok bool) {
+// port is one port, range or name as written. name is "" for a number.
+type port struct {
+	PortRange
+	name string
+}
+
+func (p port) into(c *Clause) {
+	if p.name != "" {
+		c.PortNames = append(c.PortNames, PortName{Protocol: p.Protocol, Name: p.name})
+		return
+	}
+	c.Ports = append(c.Ports, p.PortRange)
+}
+
+func (d *decoder) port(n *yaml.Node, path string) (p port, ok bool) {
 	before := len(d.problems)
-	var (
-		named bool
-		end   *yaml.Node
-	)
+	var number, end *yaml.Node
 	d.object(n, path, map[string]reader{
-		"port": func(n *yaml.Node, path string) {
-			named = true
-			r.First = d.portNumber(n, path)
-		},
+		"port":     func(n *yaml.Node, _ string) { number = n },
 		"endPort":  func(n *yaml.Node, _ string) { end = n },
-		"protocol": func(n *yaml.Node, path string) { r.Protocol = d.protocol(n, path) },
+		"protocol": func(n *yaml.Node, path string) { p.Protocol = d.protocol(n, path) },
 	})
 	if len(d.problems) > before {
-		return r, false
+		return p, false
 	}
-	if !named {
-		d.refuse(n, join(path, "port"), "is missing: write a number in quotes, \"0\" for every port")
-		return r, false
+	at := join(path, "port")
+	switch portless := p.Protocol != 0 && !hasPorts(p.Protocol); {
+	case number == nil && !portless:
+		d.refuse(n, at, "is missing: write a number in quotes, \"0\" for every port")
+		return p, false
+	case number != nil && !d.portNumber(number, at, &p):
+		return p, false
+	case portless && (p.First != 0 || p.name != "" || end != nil):
+		d.refuse(n, at, "protocol %s has no ports: leave port out, or write \"0\"", ProtocolName(p.Protocol))
+		return p, false
 	}
-	r.Last = r.First
-	if r.First == 0 {
-		r.Last = 65535
+	p.Last = p.First
+	if p.First == 0 {
+		p.Last = 65535
 	}
-	return r, end == nil || d.endPort(end, join(path, "endPort"), &r)
+	return p, end == nil || d.endPort(end, join(path, "endPort"), &p)
 }
 
 // endPort reads the last port of a range. Cilium takes 0 for none.
-func (d *decoder) endPort(n *yaml.Node, path string, r *PortRange) bool {
+func (d *decoder) endPort(n *yaml.Node, path string, p *port) bool {
+	return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!int" && n.Value == "0" || d.lastPort(n, path, p)
+}
+
+func (d *decoder) lastPort(n *yaml.Node, path string, p *port) bool {
 	last, ok := d.number(n, path)
 	switch {
 	case !ok:
 		return false
-	case last == 0:
-		return true
-	case r.First == 0:
+	case p.name != "":
+		d.refuse(n, path, "a range cannot begin at the name %q: write its first port as a number", p.name)
+	case p.First == 0:
 		d.refuse(n, path, "port \"0\" means every port and begins no range: begin it at \"1\"")
-	case last < int(r.First) || last > 65535:
-		d.refuse(n, path, "%d is out of range: write a number from port, %d, to 65535", last, r.First)
+	case last < int(p.First) || last > 65535:
+		d.refuse(n, path, "%d is out of range: write a number from port, %d, to 65535", last, p.First)
 	default:
-		r.Last = uint16(last)
+		p.Last = uint16(last)
 		return true
 	}
 	return false
 }
 
-// portName is an IANA service name (RFC 6335, section 5.1).
-var portName = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9]{0,13}[A-Za-z0-9])?$`)
+// portName is an IANA service name (RFC 6335, section 5.1) without the rules for
+// its length and letters.
+var portName = regexp.MustCompile(`^[A-Za-z0-9]+(-[A-Za-z0-9]+)*$`)
+
+func isPortName(s string) bool {
+	return len(s) <= 15 && portName.MatchString(s) &&
+		strings.ContainsAny(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+}
 
 // portNumber reads a port, which Cilium wants as text because it may be a name.
-func (d *decoder) portNumber(n *yaml.Node, path string) uint16 {
+// Names are compared in lower case (RFC 6335).
+func (d *decoder) portNumber(n *yaml.Node, path string, p *port) bool {
 	s, ok := d.text(n, path)
 	if !ok {
-		return 0
+		return false
 	}
 	v, err := strconv.ParseUint(s, 10, 16)
 	switch {
 	case err == nil && (s == "0" || !strings.HasPrefix(s, "0")):
-		return uint16(v)
-	case portName.MatchString(s) && strings.ContainsAny(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"):
-		d.refuse(n, path, "port names such as %q are not enforced yet: write the number", s)
+		p.First = uint16(v)
+	case isPortName(s):
+		p.name = strings.ToLower(s)
 	default:
-		d.refuse(n, path, "%q is not a port: write a number from 1 to 65535, or 0 for every port", shorten(s))
+		d.refuse(n, path, "%q is not a port: write a number from 1 to 65535, 0 for every port, or a name of at most 15 letters, digits and inner dashes", shorten(s))
+		return false
 	}
-	return 0
+	return true
 }
 
 func (d *decoder) protocol(n *yaml.Node, path string) uint8 {
@@ -169,12 +199,11 @@ func (d *decoder) protocol(n *yaml.Node, path string) uint8 {
 		return 0
 	}
 	p, err := ParseProtocol(s)
-	hasPorts := p == protocolTCP || p == protocolUDP || p == protocolSCTP
 	switch {
 	case err != nil || s == "":
-		d.refuse(n, path, "protocol %q is unknown: use TCP, UDP, SCTP or ANY", shorten(s))
-	case p != 0 && !hasPorts:
-		d.refuse(n, path, "protocol %s has no ports and is not enforced by type yet: leave toPorts out to cover it", s)
+		d.refuse(n, path, "protocol %q is unknown: use TCP, UDP, SCTP, ANY, VRRP, IGMP, GRE, IPIP, IPV6, ESP or AH", shorten(s))
+	case p == protocolICMP || p == protocolICMPv6:
+		d.refuse(n, path, "protocol %s has types, not ports: write icmps instead of toPorts", s)
 	}
 	return p
 }

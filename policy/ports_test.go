@@ -94,15 +94,16 @@ func TestKeyCovers(t *testing.T) {
 }
 
 func TestProtocolNames(t *testing.T) {
-	for name, number := range map[string]uint8{"ANY": 0, "ICMP": 1, "TCP": 6, "UDP": 17, "ICMPv6": 58, "SCTP": 132} {
+	for name, number := range map[string]uint8{"ANY": 0, "ICMP": 1, "TCP": 6, "UDP": 17, "ICMPv6": 58, "SCTP": 132,
+		"VRRP": 112, "IGMP": 2, "GRE": 47, "IPIP": 4, "IPV6": 41, "ESP": 50, "AH": 51} {
 		if got, err := ParseProtocol(name); err != nil || got != number || ProtocolName(number) != name {
 			t.Errorf("%s is %d (%v), %d is %s", name, got, err, number, ProtocolName(number))
 		}
 	}
-	if got := ProtocolName(47); got != "47" {
-		t.Errorf("protocol 47 is called %s", got)
+	if got := ProtocolName(103); got != "103" {
+		t.Errorf("protocol 103 is called %s", got)
 	}
-	if _, err := ParseProtocol("47"); err == nil {
-		t.Error("protocol 47 has a name")
+	if _, err := ParseProtocol("103"); err == nil {
+		t.Error("protocol 103 has a name")
 	}
 }

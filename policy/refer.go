@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -16,38 +15,6 @@ func (c *compiler) cidrsOf(p Peers) []CIDR {
 		for _, group := range c.groups {
 			if ref.means(group) {
 				out = append(out, ref.prefixesOf(group)...)
-			}
-		}
-	}
-	return out
-}
-
-// cidrGroups returns the CIDR groups among policies.
-func cidrGroups(policies []Policy) []*Policy {
-	var out []*Policy
-	for i := range policies {
-		if policies[i].Kind == CIDRGroup {
-			out = append(out, &policies[i])
-		}
-	}
-	return out
-}
-
-func (r GroupRef) means(group *Policy) bool {
-	if r.Name != "" {
-		return r.Name == group.Name
-	}
-	return r.Selector.Matches(group.Labels)
-}
-
-func (r GroupRef) prefixesOf(group *Policy) []CIDR {
-	out := make([]CIDR, len(group.Prefixes))
-	for i, p := range group.Prefixes {
-		inside := func(e netip.Prefix) bool { return contains(p, e) || contains(e, p) }
-		out[i].Prefix = p
-		for _, e := range r.Except {
-			if inside(e) {
-				out[i].Except = append(out[i].Except, e)
 			}
 		}
 	}

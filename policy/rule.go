@@ -1,7 +1,11 @@
 package policy
 
 import (
+	"maps"
+	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 
@@ -33,8 +37,10 @@ func (d *decoder) rule(n *yaml.Node, path string, p *Policy) {
 	)
 	fields := map[string]reader{
 		"description":       d.into(&r.Description),
-		"labels":            d.ruleLabels,
+		"labels":            func(n *yaml.Node, path string) { r.Labels = d.ruleLabels(n, path) },
 		"enableDefaultDeny": func(n *yaml.Node, path string) { said = d.posture(n, path) },
+		"log":               func(n *yaml.Node, path string) { r.Log = d.log(n, path) },
+		"enforcement":       func(n *yaml.Node, path string) { r.Staged = d.staged(n, path) },
 	}
 	for _, name := range []string{"endpointSelector", "nodeSelector"} {
 		fields[name] = func(n *yaml.Node, path string) {
@@ -69,8 +75,11 @@ func (d *decoder) oneSelector(n *yaml.Node, path string, selectors []*yaml.Node)
 // sectionsMean refuses a rule that decides nothing, and lists that look as if
 // they denied everything but do nothing.
 func (d *decoder) sectionsMean(n *yaml.Node, path string, present map[string]*yaml.Node, said posture) {
-	if len(present) == 0 {
+	switch full := func(n *yaml.Node) bool { return !empty(n) }; {
+	case len(present) == 0:
 		d.refuse(n, path, "decides nothing: write ingress, ingressDeny, egress or egressDeny; \"ingress: [{}]\" denies all that no other policy allows")
+	case !slices.ContainsFunc(slices.Collect(maps.Values(present)), full):
+		said = posture{} // Cilium refuses a rule without any entry, whatever it says of default deny
 	}
 	for _, s := range sections {
 		list := present[s.name]
@@ -110,21 +119,56 @@ func (d *decoder) posture(n *yaml.Node, path string) (said posture) {
 
 // ruleLabels reads the names that a rule may carry in Cilium. Nothing is
 // decided by them.
-func (d *decoder) ruleLabels(n *yaml.Node, path string) {
+func (d *decoder) ruleLabels(n *yaml.Node, path string) identity.Labels {
+	var out []identity.Label
 	d.list(n, path, func(n *yaml.Node, path string) {
-		var s string
-		d.object(n, path, map[string]reader{"key": d.into(&s), "value": d.into(&s), "source": d.into(&s)})
+		var l identity.Label
+		whole := d.object(n, path, map[string]reader{"key": d.into(&l.Key), "value": d.into(&l.Value), "source": d.into(&l.Source)})
+		if whole && l.Key == "" {
+			d.refuse(n, join(path, "key"), "is missing: give the label a key")
+		}
+		out = append(out, l)
 	})
+	return identity.NewLabels(out...)
+}
+
+// maxLog is Cilium's bound on log.value, in characters.
+const maxLog = 32
+
+// log reads what is shown with flows that the rule decides.
+func (d *decoder) log(n *yaml.Node, path string) (value string) {
+	whole := d.object(n, path, map[string]reader{"value": d.into(&value)})
+	hidden := func(r rune) bool { return unicode.Is(unicode.C, r) }
+	switch {
+	case whole && empty(n):
+		d.refuse(n, join(path, "value"), "is missing: write the text to show with flows")
+	case utf8.RuneCountInString(value) > maxLog || strings.ContainsFunc(value, hidden):
+		d.refuse(n, join(path, "value"), "%q is too long or not printable: use at most %d printable characters", shorten(value), maxLog)
+	}
+	return value
+}
+
+// staged reads the one field that Cilium does not have: whether a rule has
+// effect, or is only judged and reported.
+func (d *decoder) staged(n *yaml.Node, path string) bool {
+	s, ok := d.text(n, path)
+	if ok && s != "staged" && s != "enforced" {
+		d.refuse(n, path, "%q is unknown: write staged, to report without effect, or enforced", shorten(s))
+	}
+	return s == "staged"
 }
 
 // subject reads which hosts a rule is about. A selector of a namespaced policy
-// cannot reach out of its namespace, and is refused where it says so.
+// cannot reach out of its namespace, and is refused where it tries.
 func (d *decoder) subject(n *yaml.Node, path string, p *Policy) identity.Selector {
 	if strings.HasSuffix(path, "nodeSelector") && p.Kind == Namespaced {
 		d.refuse(n, path, "hosts of every namespace are selected by a %s only: use that kind, or endpointSelector", Clusterwide)
 	}
 	s := d.selector(n, path)
-	if p.Kind == Namespaced && s.Mentions(identity.KeyNamespace) {
+	leaves := func(r identity.Requirement) bool {
+		return r.Key == identity.KeyNamespace && !(r.Operator == identity.In && slices.Equal(r.Values, []string{p.Namespace}))
+	}
+	if p.Kind == Namespaced && slices.ContainsFunc(s, leaves) {
 		d.refuse(n, path, "a %s selects hosts of its own namespace only: remove %s, and set metadata.namespace", Namespaced, identity.KeyNamespace)
 	}
 	return s

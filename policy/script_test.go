@@ -28,9 +28,7 @@ var cast = map[string]struct {
 
 func castLabels(name string) identity.Labels {
 	c := cast[name]
-	ls := identity.HostLabels(c.given, c.namespace, mesh.Cluster{Name: c.cluster})
-	meta := identity.Label{Source: "k8s", Key: "io.cilium.k8s.namespace.labels.kubernetes.io/metadata.name", Value: c.namespace}
-	return identity.NewLabels(append(ls, meta)...)
+	return identity.HostLabels(c.given, c.namespace, mesh.Cluster{Name: c.cluster})
 }
 
 func castWorld() World {
@@ -97,17 +95,24 @@ func parseFlow(v Verdicts, arrow, peer, port string) (f Flow, err error) {
 	} else {
 		return f, fmt.Errorf("nobody is called %q", peer)
 	}
-	number, protocol, hasPort := strings.Cut(port, "/")
-	if !hasPort {
-		number, protocol = "0", port
-	}
-	n, err := strconv.ParseUint(number, 10, 16)
-	if err != nil {
-		return f, err
-	}
-	f.Port = uint16(n)
-	f.Protocol, err = ParseProtocol(protocol)
+	f.Protocol, f.Port, err = parsePort(port)
 	return f, err
+}
+
+// parsePort reads "5432/TCP", "ICMP:8" for a type, or a protocol alone.
+func parsePort(s string) (protocol uint8, port uint16, err error) {
+	name, number, shift := s, "0", 0
+	if before, after, found := strings.Cut(s, "/"); found {
+		name, number = after, before
+	} else if before, after, found := strings.Cut(s, ":"); found {
+		name, number, shift = before, after, 8
+	}
+	n, err := strconv.ParseUint(number, 10, 16-shift)
+	if err != nil {
+		return 0, 0, err
+	}
+	protocol, err = ParseProtocol(name)
+	return protocol, uint16(n) << shift, err
 }
 
 func mustParse(t testing.TB, doc string) []Policy {

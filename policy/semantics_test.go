@@ -135,7 +135,11 @@ func TestSelectorScopes(t *testing.T) {
 			db <- kube-apiserver 22/TCP allow
 			db <- host 22/TCP deny
 			db <- web 22/TCP deny`},
-		{"the absence of labels is no way into the world", clusterwide("a", toDB+"ingress: [{fromEndpoints: [{matchExpressions: [{key: io.kubernetes.pod.namespace, operator: DoesNotExist}, {key: io.cilium.k8s.policy.cluster, operator: DoesNotExist}]}]}]"), `
+		{"the absence of both labels is the rest of the world", clusterwide("a", toDB+"ingress: [{fromEndpoints: [{matchExpressions: [{key: io.kubernetes.pod.namespace, operator: DoesNotExist}, {key: io.cilium.k8s.policy.cluster, operator: DoesNotExist}]}]}]"), `
+			db <- 192.0.2.1 22/TCP allow
+			db <- host 22/TCP allow
+			db <- web 22/TCP deny`},
+		{"the absence of one is nobody, as the other is asked for", clusterwide("a", toDB+"ingress: [{fromEndpoints: [{matchExpressions: [{key: io.kubernetes.pod.namespace, operator: DoesNotExist}]}]}]"), `
 			db <- 192.0.2.1 22/TCP deny
 			db <- host 22/TCP deny
 			db <- web 22/TCP deny`},

@@ -95,11 +95,12 @@ func (s slow) selectorMeans(pol Policy, sel identity.Selector, p peer) bool {
 	if about("reserved:") {
 		return slowMatch(sel, p.labels)
 	}
-	if p.identity < 256 || p.address.IsValid() {
+	namespace, has := p.labels["k8s:io.kubernetes.pod.namespace"]
+	switch {
+	case about("io.kubernetes.pod.namespace"):
+	case pol.Namespace == "" && !has:
 		return false
-	}
-	if pol.Kind == Namespaced && !about("io.kubernetes.pod.namespace") && !about("io.cilium.k8s.namespace.labels.") &&
-		p.labels["k8s:io.kubernetes.pod.namespace"] != pol.Namespace {
+	case pol.Namespace != "" && !about("io.cilium.k8s.namespace.labels.") && namespace != pol.Namespace:
 		return false
 	}
 	if !s.subject.EveryCluster && !about("io.cilium.k8s.policy.cluster") &&
