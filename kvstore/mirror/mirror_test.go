@@ -3,8 +3,10 @@ package mirror_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -292,5 +294,94 @@ func TestCompactionUnderWatch(t *testing.T) {
 	c.await(t, map[string]string{"stays": "2"})
 	if _, _, syncs := c.read(); syncs != 2 {
 		t.Errorf("synced %d times, want 2: at the start and after compaction", syncs)
+	}
+}
+
+// record follows l and tells what it was told, revision by revision.
+func record(t *testing.T, l mirror.Lister) (told func() []string) {
+	t.Helper()
+	var mu sync.Mutex
+	var all []string
+	part := "" // since the last revision
+	note := func(what string) {
+		mu.Lock()
+		defer mu.Unlock()
+		part += what + " "
+	}
+	m, err := mirror.New(mirror.Options{
+		Lister: l, Prefix: prefix, Logger: kvtest.Logger(t),
+		OnPut:    func(name string, value []byte) { note(name + "=" + string(value)) },
+		OnDelete: func(name string) { note("-" + name) },
+		OnRevision: func(revision int64) {
+			mu.Lock()
+			defer mu.Unlock()
+			all, part = append(all, fmt.Sprintf("%s@%d", part, revision)), ""
+		},
+		OnSynced: func() { note("synced") },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- m.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run = %v, want nil when asked to stop", err)
+		}
+	})
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(all)
+	}
+}
+
+// A list is one revision, what it lacks included, and so is each transaction.
+func TestOnRevision(t *testing.T) {
+	s := kvtest.NewStore()
+	both := func(value string) {
+		t.Helper()
+		err := s.PutAll(t.Context(), map[string][]byte{prefix + "a": []byte(value), prefix + "b": []byte(value), "elsewhere": nil})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	both("1")
+	told := record(t, s)
+	reached := func(n int) {
+		t.Helper()
+		eventually(t, func() bool { return len(told()) == n }, func() string { return fmt.Sprint(told()) })
+	}
+	reached(1)
+	both("2")
+	reached(2)
+	s.SetDown(true)
+	s.SetDown(false)
+	reached(3)
+	remove(t, s, "a")
+	reached(4)
+	want := []string{"a=1 b=1 @1", "synced a=2 b=2 @2", "a=2 b=2 @2", "synced -a @3"}
+	if diff := cmp.Diff(want, told()); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
+	}
+}
+
+// What was deleted unseen goes in the same revision in which the rest comes.
+func TestOnRevisionHasWhatTheListLacks(t *testing.T) {
+	s := kvtest.NewStore()
+	put(t, s, "a", "1")
+	put(t, s, "b", "1")
+	g := gate{s, make(chan struct{})}
+	told := record(t, g)
+	eventually(t, func() bool { return len(told()) == 1 }, func() string { return "no list" })
+	s.Break()
+	remove(t, s, "a")
+	put(t, s, "c", "1")
+	close(g.open)
+	eventually(t, func() bool { return len(told()) >= 2 }, func() string { return "no new list" })
+	if diff := cmp.Diff([]string{"synced b=1 c=1 -a @4"}, told()[1:]); diff != "" {
+		t.Errorf("told after the new list (-want +got):\n%s", diff)
 	}
 }
