@@ -143,14 +143,16 @@ func (m *member) local() (plan.Local, bool) {
 		return plan.Local{}, false
 	}
 	cfg := m.opts.Config
+	failsafe, _ := facts.ParseFailsafe(cfg.Failsafe) // Validate has checked it
 	l := plan.Local{
 		Node: m.enrolment.Node, Cluster: m.enrolment.Cluster,
 		Mesh4: m.enrolment.Mesh4, Mesh6: m.enrolment.Mesh6, Pools: m.enrolment.Pools,
 		Device: cfg.WireGuard.Device, Addresses: m.uplinks.Addresses, MTU: m.uplinks.MTU,
 		Services: facts.Services(facts.Ports{
 			WireGuard: uint16(cfg.WireGuard.Port), API: portsIn(m.enrolment.Servers), Etcd: portsIn(m.enrolment.Etcd),
-			Server: m.enrolment.Server,
-		}, slices.Concat(m.ssh, m.sshBefore)),
+			Server: m.enrolment.Server, SSH: slices.Concat(m.ssh, m.sshBefore),
+		}, failsafe),
+		PeerPinholes: failsafe.PeerRemotes(),
 	}
 	for _, u := range m.uplinks.Uplinks {
 		l.Uplinks = append(l.Uplinks, u.Name)

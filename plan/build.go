@@ -30,6 +30,10 @@ type Local struct {
 	MTU       int                // the smallest of the uplinks, bytes
 	Services  map[Service]string // what must stay reachable, and why
 
+	// PeerPinholes are the remotes to which the WireGuard ports of peers stay
+	// open under any policy: the zero Prefix for everybody, none for nobody.
+	PeerPinholes []netip.Prefix
+
 	Policies     []policy.Policy // of this host's own files
 	NamedPorts   []mesh.NamedPort
 	EveryCluster bool   // policy.Subject.EveryCluster
@@ -84,7 +88,7 @@ func Build(s state.Snapshot, l Local) Desired {
 }
 
 // pinholes are those of this host's own services, and the WireGuard ports of
-// its peers where they chose others.
+// its peers where they chose others, as far as l opens those.
 func pinholes(s state.Snapshot, l Local) map[datapath.Pinhole]string {
 	const udp = 17
 	out := maps.Clone(l.Services)
@@ -92,9 +96,11 @@ func pinholes(s state.Snapshot, l Local) map[datapath.Pinhole]string {
 		out = make(map[datapath.Pinhole]string)
 	}
 	for _, n := range s.Nodes {
-		p := datapath.Pinhole{Direction: policy.Egress, Protocol: udp, Port: n.Port}
-		if _, known := out[p]; !known && n.Port != 0 {
-			out[p] = "WireGuard of peers"
+		for _, remote := range l.PeerPinholes {
+			p := datapath.Pinhole{Direction: policy.Egress, Protocol: udp, Port: n.Port, Remote: remote}
+			if _, known := out[p]; !known && n.Port != 0 {
+				out[p] = "WireGuard of peers"
+			}
 		}
 	}
 	return out

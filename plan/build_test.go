@@ -219,9 +219,22 @@ func TestPeersOnOtherPortsStayReachable(t *testing.T) {
 		n.Port = 4500
 		tables.Nodes["east/h2"] = n
 	})
-	d := Build(s.Snapshot(), local())
-	if _, ok := d.Pinholes[datapath.Pinhole{Direction: policy.Egress, Protocol: 17, Port: 4500}]; !ok {
+	l := local()
+	l.PeerPinholes = []netip.Prefix{{}}
+	hole := datapath.Pinhole{Direction: policy.Egress, Protocol: 17, Port: 4500}
+	if _, ok := Build(s.Snapshot(), l).Pinholes[hole]; !ok {
 		t.Error("policy could cut the tunnel to a peer with a port of its own")
+	}
+	l.PeerPinholes = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	holes := Build(s.Snapshot(), l).Pinholes
+	narrow := hole
+	narrow.Remote = l.PeerPinholes[0]
+	if _, ok := holes[narrow]; !ok || holes[hole] != "" {
+		t.Errorf("pinholes %v, want one to %s", holes, narrow.Remote)
+	}
+	l.PeerPinholes = nil
+	if holes := Build(s.Snapshot(), l).Pinholes; len(holes) != 0 {
+		t.Errorf("pinholes %v of a host that opens none", holes)
 	}
 }
 

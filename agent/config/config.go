@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
+
+	"github.com/plexusmesh/plexus/agent/facts"
 )
 
 // DefaultFile is read when no other is named; it need not exist.
@@ -27,12 +29,22 @@ type Config struct {
 	CgroupRoot string   `mapstructure:"cgroup-root"` // cgroup v2 mount
 	Interfaces []string `mapstructure:"interfaces"`  // managed uplinks, names or patterns as path.Match takes them; empty: found by their routes and addresses
 
+	Failsafe   []string `mapstructure:"failsafe"`    // as facts.ParseFailsafe reads it
+	NamedPorts []string `mapstructure:"named-ports"` // as facts.ParseNamedPorts reads it
+
+	Policy    Policy    `mapstructure:"policy"`
 	Log       Log       `mapstructure:"log"`
 	WireGuard WireGuard `mapstructure:"wireguard"`
 	API       API       `mapstructure:"api"`
 	Etcd      Etcd      `mapstructure:"etcd"`
 	Conntrack Conntrack `mapstructure:"conntrack"`
 	Flows     Flows     `mapstructure:"flows"`
+}
+
+// Policy is where this host finds policies of its own, and how it reads all.
+type Policy struct {
+	Dir                 string `mapstructure:"dir"`                   // of YAML files; need not exist
+	DefaultLocalCluster bool   `mapstructure:"default-local-cluster"` // whether a peer selector without a cluster means this host's alone
 }
 
 // Log says what is logged, to standard error.
@@ -68,40 +80,6 @@ type Flows struct {
 	Capacity int `mapstructure:"capacity"` // flows
 }
 
-var defaults = map[string]any{
-	"state-dir":        "/var/lib/plexus",
-	"runtime-dir":      "/run/plexus",
-	"bpf-root":         "/sys/fs/bpf/plexus",
-	"cgroup-root":      "/sys/fs/cgroup",
-	"interfaces":       []string{},
-	"log.level":        "info",
-	"log.format":       "text",
-	"wireguard.device": "plexus0",
-	"wireguard.port":   51871,
-	"api.port":         7443,
-	"etcd.client-port": 2379,
-	"etcd.peer-port":   2380,
-	"conntrack.size":   262144,
-	"flows.capacity":   65535,
-}
-
-var usage = map[string]string{
-	"state-dir":        "directory of keys, certificates and embedded etcd data",
-	"runtime-dir":      "directory of the daemon's sockets",
-	"bpf-root":         "directory of BPF pins, on a BPF file system",
-	"cgroup-root":      "cgroup v2 mount (for the attribution of processes, which is not built yet)",
-	"interfaces":       "managed network interfaces, names or patterns such as eth* (default: those with a default route or a global address)",
-	"log.level":        "debug, info, warn or error",
-	"log.format":       "text or json",
-	"wireguard.device": "name of the WireGuard device",
-	"wireguard.port":   "UDP port of WireGuard",
-	"api.port":         "TCP port of the join API on a server",
-	"etcd.client-port": "TCP port of the embedded etcd for clients",
-	"etcd.peer-port":   "TCP port of the embedded etcd for its peers",
-	"conntrack.size":   "how many flows are tracked at most",
-	"flows.capacity":   "how many observed flows are kept in memory",
-}
-
 // flagName turns a key into its flag: log.level is --log-level.
 func flagName(key string) string { return strings.ReplaceAll(key, ".", "-") }
 
@@ -114,6 +92,8 @@ func AddFlags(flags *pflag.FlagSet) {
 			flags.String(flagName(key), v, usage[key])
 		case int:
 			flags.Int(flagName(key), v, usage[key])
+		case bool:
+			flags.Bool(flagName(key), v, usage[key])
 		case []string:
 			flags.StringSlice(flagName(key), v, usage[key])
 		}
@@ -170,6 +150,7 @@ func (c Config) Validate() error {
 	return errors.Join(
 		absolute("state-dir", c.StateDir), absolute("runtime-dir", c.RuntimeDir),
 		absolute("bpf-root", c.BPFRoot), absolute("cgroup-root", c.CgroupRoot),
+		absolute("policy.dir", c.Policy.Dir), c.validateFacts(),
 		c.validateInterfaces(), c.validateLog(), c.validateDevice(), c.validatePorts(),
 		between("conntrack.size", c.Conntrack.Size, 1024, 16<<20),
 		between("flows.capacity", c.Flows.Capacity, 1, 1<<24),
@@ -188,6 +169,12 @@ func between(key string, n, low, high int) error {
 		return fmt.Errorf("%s %d is out of range: use %d to %d", key, n, low, high)
 	}
 	return nil
+}
+
+func (c Config) validateFacts() error {
+	_, failsafe := facts.ParseFailsafe(c.Failsafe)
+	_, named := facts.ParseNamedPorts(c.NamedPorts)
+	return errors.Join(failsafe, named)
 }
 
 // validateInterfaces refuses what could never match: an interface that is left

@@ -2,13 +2,21 @@ package config
 
 import (
 	"fmt"
+	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/spf13/pflag"
+
+	"github.com/plexusmesh/plexus/agent/facts"
+	"github.com/plexusmesh/plexus/datapath"
+	"github.com/plexusmesh/plexus/policy"
 )
 
 // load reads file content with extra flags.
@@ -69,6 +77,10 @@ func TestBadInputIsNamed(t *testing.T) {
 		{"port too large", "api: {port: 70000}\n", "api.port 70000 is out of range"},
 		{"same port", "api: {port: 2379}\n", "are both 2379"},
 		{"relative path", "state-dir: here\n", `state-dir "here" is not an absolute path`},
+		{"relative policies", "policy: {dir: policies}\n", `policy.dir "policies" is not an absolute path`},
+		{"failsafe", "failsafe: [ssh from office]\n", `failsafe entry "ssh from office"`},
+		{"failsafe beside none", "failsafe: [none, ssh]\n", "none stands alone"},
+		{"named port", "named-ports: [pg]\n", `named-ports entry "pg"`},
 		{"conntrack", "conntrack: {size: 5}\n", "conntrack.size 5 is out of range"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -98,6 +110,76 @@ func TestOnlyTheDefaultFileMayBeMissing(t *testing.T) {
 	}
 }
 
+// TestFailsafeInEveryForm writes one set of exceptions in all the ways there are.
+func TestFailsafeInEveryForm(t *testing.T) {
+	const text = "ssh from 192.0.2.0/24,2001:db8::/32"
+	want := []datapath.Pinhole{
+		{Direction: policy.Ingress, Protocol: 6, Port: 22, Remote: netip.MustParsePrefix("192.0.2.0/24")},
+		{Direction: policy.Ingress, Protocol: 6, Port: 22, Remote: netip.MustParsePrefix("2001:db8::/32")},
+	}
+	for _, tt := range []struct {
+		name, file, env string
+		args            []string
+		want            []datapath.Pinhole
+	}{
+		{name: "a list", file: "failsafe:\n  - ssh from 192.0.2.0/24\n  - ssh from 2001:db8::/32\n", want: want},
+		{name: "commas", file: "failsafe: ['" + text + "']\n", want: want},
+		{name: "one text", file: "failsafe: '" + text + "'\n", want: want},
+		{name: "environment", env: text, want: want},
+		{name: "one flag", args: []string{"--failsafe", text}, want: want},
+		{name: "two flags", args: []string{"--failsafe", "ssh from 192.0.2.0/24", "--failsafe", "ssh from 2001:db8::/32"}, want: want},
+		{name: "an empty list", file: "failsafe: []\n"},
+		{name: "none", file: "failsafe: none\n"},
+		{name: "none in the environment", env: "none"},
+		{name: "none as a flag", args: []string{"--failsafe=none"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv("PLEXUS_FAILSAFE", tt.env)
+			c, err := load(t, tt.file, tt.args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := facts.ParseFailsafe(c.Failsafe)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := slices.SortedFunc(maps.Keys(facts.Services(facts.Ports{SSH: []uint16{22}}, f)), datapath.Pinhole.Compare)
+			if diff := cmp.Diff(tt.want, got, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+				t.Errorf("open (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestWhatPolicyNeeds(t *testing.T) {
+	c, err := load(t, "")
+	if err != nil || !c.Policy.DefaultLocalCluster || c.Policy.Dir != "/etc/plexus/policies" || len(c.NamedPorts) != 0 {
+		t.Errorf("defaults %+v, %v", c, err)
+	}
+	c, err = load(t, "policy: {dir: /srv/policies}\nnamed-ports: [pg=5432/TCP, dns=53/UDP]\n", "--policy-default-local-cluster=false")
+	if err != nil || c.Policy.DefaultLocalCluster || c.Policy.Dir != "/srv/policies" || len(c.NamedPorts) != 2 {
+		t.Errorf("set %+v, %v", c, err)
+	}
+}
+
+// TestThePageShowsWhatWorks loads every example of the page.
+func TestThePageShowsWhatWorks(t *testing.T) {
+	page, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := strings.Split(string(page), "```yaml\n")[1:]
+	if len(examples) < 3 {
+		t.Errorf("%d examples, want the first one, a failsafe and none", len(examples))
+	}
+	for _, rest := range examples {
+		example, _, _ := strings.Cut(rest, "```")
+		if _, err := load(t, example); err != nil {
+			t.Errorf("%s%v", example, err)
+		}
+	}
+}
+
 // The page names every setting with its default.
 func TestThePageIsComplete(t *testing.T) {
 	page, err := os.ReadFile("../../docs/configuration.md")
@@ -106,8 +188,11 @@ func TestThePageIsComplete(t *testing.T) {
 	}
 	for key, value := range defaults {
 		text := fmt.Sprintf("`%v`", value)
-		if key == "interfaces" {
-			text = "none"
+		if list, ok := value.([]string); ok {
+			text = "`" + strings.Join(list, ", ") + "`"
+			if len(list) == 0 {
+				text = "none"
+			}
 		}
 		if row := "| `" + key + "` | " + text + " |"; !strings.Contains(string(page), row) {
 			t.Errorf("docs/configuration.md has no row %q", row)

@@ -10,8 +10,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/plexusmesh/plexus/datapath"
-	"github.com/plexusmesh/plexus/policy"
 )
 
 const table = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -75,46 +73,26 @@ func TestSSHPortsNamesWhatItCannotRead(t *testing.T) {
 }
 
 // The real procfs has the format that the tests above assume.
-func TestParseListeningOnThisKernel(t *testing.T) {
+func TestSocketsOfThisKernel(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	f, err := os.Open("/proc/self/net/tcp")
+	all, err := readSockets("/proc", "tcp")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
 	listening := map[string]uint16{}
-	if err := parseListening(f, listening); err != nil {
-		t.Fatal(err)
+	for _, s := range all {
+		if s.state == tcpListen {
+			listening[s.inode] = s.local.Port()
+		}
 	}
 	_, text, _ := net.SplitHostPort(l.Addr().String())
 	port, _ := strconv.Atoi(text)
 	found := portsOf("/proc/self", listening)
 	if !slices.Contains(found, uint16(port)) {
 		t.Errorf("ports %v of this process, want %d among them", found, port)
-	}
-}
-
-func TestServersKeepTheirOwnPortsOpen(t *testing.T) {
-	ports := Ports{WireGuard: 51871, API: []uint16{7443}, Etcd: []uint16{2379, 12379}}
-	api := datapath.Pinhole{Direction: policy.Ingress, Protocol: tcp, Port: 7443}
-	if _, open := Services(ports, nil)[api]; open {
-		t.Error("a host that is no server leaves the join API's port open")
-	}
-	for _, port := range ports.Etcd {
-		if _, open := Services(ports, nil)[datapath.Pinhole{Direction: policy.Egress, Protocol: tcp, Port: port}]; !open {
-			t.Errorf("policy can cut this host off from etcd at port %d", port)
-		}
-	}
-	ports.Server = true
-	if _, open := Services(ports, nil)[api]; !open {
-		t.Error("a server's join API can be cut off")
-	}
-	ssh := datapath.Pinhole{Direction: policy.Ingress, Protocol: tcp, Port: 2222}
-	if why := Services(ports, []uint16{2222})[ssh]; !strings.Contains(why, "SSH") {
-		t.Errorf("reason %q for the SSH port", why)
 	}
 }

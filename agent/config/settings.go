@@ -1,0 +1,47 @@
+package config
+
+import "github.com/plexusmesh/plexus/agent/facts"
+
+// defaults hold the value of every key that nobody sets.
+var defaults = map[string]any{
+	"state-dir":                    "/var/lib/plexus",
+	"runtime-dir":                  "/run/plexus",
+	"bpf-root":                     "/sys/fs/bpf/plexus",
+	"cgroup-root":                  "/sys/fs/cgroup",
+	"interfaces":                   []string{},
+	"failsafe":                     facts.DefaultFailsafe(),
+	"named-ports":                  []string{},
+	"policy.dir":                   "/etc/plexus/policies",
+	"policy.default-local-cluster": true,
+	"log.level":                    "info",
+	"log.format":                   "text",
+	"wireguard.device":             "plexus0",
+	"wireguard.port":               51871,
+	"api.port":                     7443,
+	"etcd.client-port":             2379,
+	"etcd.peer-port":               2380,
+	"conntrack.size":               262144,
+	"flows.capacity":               65535,
+}
+
+// usage holds the text of every flag.
+var usage = map[string]string{
+	"state-dir":                    "directory of keys, certificates and embedded etcd data",
+	"runtime-dir":                  "directory of the daemon's sockets",
+	"bpf-root":                     "directory of BPF pins, on a BPF file system",
+	"cgroup-root":                  "cgroup v2 mount (for the attribution of processes, which is not built yet)",
+	"interfaces":                   "managed network interfaces, names or patterns such as eth* (default: those with a default route or a global address)",
+	"failsafe":                     "what passes whatever policy says: wireguard, dhcp, servers, ssh, ports such as \"ingress 8443/TCP\", each with \"from PREFIX\" or \"to PREFIX\"; or none",
+	"named-ports":                  "ports of this host that policies may name, such as pg=5432/TCP",
+	"policy.dir":                   "directory of policies of this host's own",
+	"policy.default-local-cluster": "whether a peer selector that names no cluster means this host's cluster alone",
+	"log.level":                    "debug, info, warn or error",
+	"log.format":                   "text or json",
+	"wireguard.device":             "name of the WireGuard device",
+	"wireguard.port":               "UDP port of WireGuard",
+	"api.port":                     "TCP port of the join API on a server",
+	"etcd.client-port":             "TCP port of the embedded etcd for clients",
+	"etcd.peer-port":               "TCP port of the embedded etcd for its peers",
+	"conntrack.size":               "how many flows are tracked at most",
+	"flows.capacity":               "how many observed flows are kept in memory",
+}
