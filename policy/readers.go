@@ -48,3 +48,6 @@ func ParseICMP(family, kind string) (protocol uint8, port uint16, err error) {
 	}
 	return f.protocol, ICMPType(uint8(t)), nil
 }
+
+// ValidPortName reports whether a port may have the name s.
+func ValidPortName(s string) bool { return isPortName(s) }
