@@ -1,10 +1,6 @@
 package policy
 
-import (
-	"strconv"
-
-	"go.yaml.in/yaml/v3"
-)
+import "go.yaml.in/yaml/v3"
 
 // maxICMPFields is Cilium's bound on the types of one item of icmps.
 const maxICMPFields = 40
@@ -81,7 +77,8 @@ func (d *decoder) icmpField(n *yaml.Node, path string) (r PortRange, ok bool) {
 		"family": d.into(&family),
 		"type":   func(n *yaml.Node, _ string) { kind = n },
 	})
-	f, known := icmpFamilies[family]
+	_, known := icmpFamilies[family]
+	at := join(path, "type")
 	switch {
 	case len(d.problems) > before || !whole:
 		return r, false
@@ -89,27 +86,16 @@ func (d *decoder) icmpField(n *yaml.Node, path string) (r PortRange, ok bool) {
 		d.refuse(n, join(path, "family"), "%q is no family: write IPv4 or IPv6", shorten(family))
 		return r, false
 	case kind == nil:
-		d.refuse(n, join(path, "type"), "is missing: write a number from 0 to 255, or a name such as EchoRequest")
+		d.refuse(n, at, "is missing: write a number from 0 to 255, or a name such as EchoRequest")
+		return r, false
+	case kind.Kind != yaml.ScalarNode || kind.ShortTag() != "!!int" && kind.ShortTag() != "!!str":
+		d.refuse(kind, at, "want a number from 0 to 255 or a name, not %s", describe(kind))
 		return r, false
 	}
-	t, ok := d.icmpType(kind, join(path, "type"), family)
-	return PortRange{Protocol: f.protocol, First: ICMPType(t), Last: ICMPType(t) | 0xff}, ok
-}
-
-// icmpType reads a type, which Cilium takes as a number, in quotes or not, or
-// by name.
-func (d *decoder) icmpType(n *yaml.Node, path, family string) (uint8, bool) {
-	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" && n.ShortTag() != "!!str" {
-		d.refuse(n, path, "want a number from 0 to 255 or a name, not %s", describe(n))
-		return 0, false
-	}
-	if t, known := icmpFamilies[family].types[n.Value]; known {
-		return t, true
-	}
-	t, err := strconv.ParseUint(n.Value, 10, 8)
+	protocol, first, err := ParseICMP(family, kind.Value) // Cilium takes numbers with quotes too
 	if err != nil {
-		d.refuse(n, path, "%q is no ICMP type of %s: write a number from 0 to 255, or one of Cilium's names, such as EchoRequest", shorten(n.Value), family)
-		return 0, false
+		d.refuse(kind, at, "%s", err)
+		return r, false
 	}
-	return uint8(t), true
+	return PortRange{Protocol: protocol, First: first, Last: first | 0xff}, true
 }

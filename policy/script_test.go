@@ -18,12 +18,17 @@ var cast = map[string]struct {
 	namespace string
 	cluster   string
 	given     map[string]string
+	ports     []mesh.NamedPort
 }{
-	"web":   {1<<16 | 256, "default", "vms", map[string]string{"app": "web"}},
-	"db":    {1<<16 | 257, "default", "vms", map[string]string{"app": "db", "tier": "gold"}},
-	"admin": {1<<16 | 258, "ops", "vms", map[string]string{"role": "admin"}},
-	"stage": {1<<16 | 259, "staging", "vms", map[string]string{"app": "web"}},
-	"pod":   {2<<16 | 256, "default", "k8s", map[string]string{"app": "web"}},
+	"web":   {1<<16 | 256, "default", "vms", map[string]string{"app": "web"}, named("metrics", 9200)},
+	"db":    {1<<16 | 257, "default", "vms", map[string]string{"app": "db", "tier": "gold"}, append(named("metrics", 9100), named("pg", 5432)...)},
+	"admin": {1<<16 | 258, "ops", "vms", map[string]string{"role": "admin"}, nil},
+	"stage": {1<<16 | 259, "staging", "vms", map[string]string{"app": "web"}, nil},
+	"pod":   {2<<16 | 256, "default", "k8s", map[string]string{"app": "web"}, append(named("metrics", 8080), named("metrics", 8081)...)},
+}
+
+func named(name string, port uint16) []mesh.NamedPort {
+	return []mesh.NamedPort{{Name: name, Port: port, Protocol: "TCP"}}
 }
 
 func castLabels(name string) identity.Labels {
@@ -32,20 +37,22 @@ func castLabels(name string) identity.Labels {
 }
 
 func castWorld() World {
-	out := make(map[mesh.Identity]identity.Labels, len(cast))
+	w := World{Labels: make(map[mesh.Identity]identity.Labels), Ports: make(map[mesh.Identity][]mesh.NamedPort)}
 	for name, c := range cast {
-		out[c.id] = castLabels(name)
+		w.Labels[c.id] = castLabels(name)
+		w.Ports[c.id] = c.ports
 	}
-	return World{Labels: out}
+	return w
 }
 
 func castSubject(name string) Subject {
-	return Subject{Identity: cast[name].id, Labels: castLabels(name), Cluster: "vms"}
+	return Subject{Identity: cast[name].id, Labels: castLabels(name), Cluster: "vms", Ports: cast[name].ports}
 }
 
 // play checks lines such as "db <- web 5432/TCP allow default/a ingress[0]".
 // The arrow is the flow's, the host at the left judges; the rule may be left out, and "-"
-// means that none decided.
+// means that none decided. A line that begins with "staged" is about what policy
+// would say if staged rules had effect.
 func play(t *testing.T, policies []Policy, script string) {
 	t.Helper()
 	lines := 0
@@ -64,10 +71,20 @@ func play(t *testing.T, policies []Policy, script string) {
 }
 
 func playLine(policies []Policy, words []string) error {
+	staged := words[0] == "staged"
+	if staged {
+		words = words[1:]
+	}
 	if len(words) < 5 || cast[words[0]].id == 0 {
 		return fmt.Errorf("malformed line")
 	}
 	v := Compile(policies, castSubject(words[0]), castWorld())
+	if staged && v.Staged == nil {
+		return fmt.Errorf("no staged rule selects %s", words[0])
+	}
+	if staged {
+		v = *v.Staged
+	}
 	f, err := parseFlow(v, words[1], words[2], words[3])
 	if err != nil {
 		return err
