@@ -52,7 +52,7 @@ func (m *memo) compile(selecting []selection, n news) Verdicts {
 
 // surround takes up the world as it is now; CIDR peers stay as they are.
 func (m *memo) surround(c compiler) {
-	if m.rows.table.entries == nil {
+	if m.rows.entries == nil {
 		m.rows = newRows()
 		c.number(nil)
 		m.compiler, m.verdicts.Rules = c, make(rules)

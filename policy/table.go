@@ -41,7 +41,11 @@ func (t *table) add(k Key, e Entry) {
 // resolve returns the entries with which the longest match decides rightly. A
 // direction that nothing enforces is open to every peer.
 func (t *table) resolve(enforced [2]bool) map[Key]Entry {
-	t.open([2]bool{!enforced[Ingress], !enforced[Egress]})
+	for dir, on := range enforced {
+		if !on {
+			t.add(Key{Identity: AnyIdentity, Direction: Direction(dir)}, Entry{})
+		}
+	}
 	for k, e := range t.entries {
 		if t.shadowed(k, e) {
 			delete(t.entries, k)
@@ -50,36 +54,16 @@ func (t *table) resolve(enforced [2]bool) map[Key]Entry {
 	return t.entries
 }
 
-// open allows every peer in the directions given, and returns the keys of that.
-func (t *table) open(directions [2]bool) (keys []Key) {
-	for dir, on := range directions {
-		if on {
-			k := Key{Identity: AnyIdentity, Direction: Direction(dir)}
-			t.add(k, Entry{})
-			keys = append(keys, k)
-		}
-	}
-	return keys
-}
-
-// remove takes away all that was put about peer, under keys.
-func (t *table) remove(peer mesh.Identity, keys []Key) {
-	for _, k := range keys {
-		delete(t.entries, k)
-	}
-	delete(t.denied, peerFlows{peer, Ingress})
-	delete(t.denied, peerFlows{peer, Egress})
-}
-
 // shadowed reports whether k's entry is an allow under a broader deny of the
 // same peer: by its length it would win where it must not.
 func (t *table) shadowed(k Key, e Entry) bool {
-	return !e.Deny && t.denied[peerFlows{k.Identity, k.Direction}] && t.underDeny(k)
+	return !e.Deny && t.denied[peerFlows{k.Identity, k.Direction}] &&
+		underDeny(k, func(k Key) bool { return t.entries[k].Deny })
 }
 
-// underDeny reports whether a broader entry of the same peer denies k.
-func (t *table) underDeny(k Key) bool {
-	if t.entries[Key{Identity: k.Identity, Direction: k.Direction}].Deny {
+// underDeny reports whether one of the keys that are broader than k is denied.
+func underDeny(k Key, denied func(Key) bool) bool {
+	if denied(Key{Identity: k.Identity, Direction: k.Direction}) {
 		return true
 	}
 	if k.Protocol == 0 {
@@ -88,7 +72,7 @@ func (t *table) underDeny(k Key) bool {
 	broader := k
 	for bits := range k.PortBits {
 		broader.PortBits, broader.Port = bits, k.Port&portMask(bits)
-		if t.entries[broader].Deny {
+		if denied(broader) {
 			return true
 		}
 	}
