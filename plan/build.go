@@ -58,6 +58,8 @@ type Desired struct {
 	Peers    map[mesh.Key]encryption.Peer
 	Routes   []datapath.Route
 	Revision uint64 // of the mesh's policies that Verdicts come from
+	Lapsed   bool   // whether Verdicts are of before that revision, whose trial has ended here
+	Disarmed bool   // whether policy is suspended: Verdicts let everything pass
 	Warnings []Warning
 }
 
@@ -82,6 +84,8 @@ func Build(s state.Snapshot, l Local) Desired {
 		Peers:    peers,
 		Routes:   routes(l),
 		Revision: s.Revision.Number,
+		Lapsed:   l.Lapsed != 0 && l.Lapsed == s.Revision.Number,
+		Disarmed: l.Disarmed,
 	}
 	d.Warnings = warnings(s, refused, mtuWarning)
 	return d
