@@ -194,6 +194,16 @@ func TestRefuses(t *testing.T) {
 		{"claim of a mapped loopback", "claims/web", "addresses", claim(`{"node":"web","addresses":["::ffff:127.0.0.1"]}`)},
 		{"claim of no address", "claims/web", "addresses", claim(`{"node":"web","addresses":[""]}`)},
 		{"claim of a broken key", "claims/web", "wireGuardKey", claim(`{"node":"web","wireGuardKey":"AAAA"}`)},
+		{"claim of a port without protocol", "claims/web", "namedPorts", claim(`{"node":"web","namedPorts":[{"name":"pg","port":1}]}`)},
+		{"claim of a port without name", "claims/web", "namedPorts", claim(`{"node":"web","namedPorts":[{"port":1,"protocol":"TCP"}]}`)},
+		{"claim of too many named ports", "claims/web", "namedPorts", claim(`{"node":"web","namedPorts":[` + repeat(`{"name":"pg","port":1,"protocol":"TCP"}`, 65) + `]}`)},
+		{"claim of a listener of an unknown protocol", "claims/web", "listening", claim(`{"node":"web","listening":[{"port":1,"protocol":"SCTP"}]}`)},
+		{"claim of a listener at no port", "claims/web", "listening", claim(`{"node":"web","listening":[{"protocol":"TCP"}]}`)},
+		{"claim of too many listeners", "claims/web", "listening", claim(`{"node":"web","listening":[` + repeat(`{"port":1,"protocol":"TCP"}`, 257) + `]}`)},
+		{"claim of a pinhole that commands a terminal", "claims/web", "pinholes", claim(`{"node":"web","pinholes":["ingress\u001b[2J"]}`)},
+		{"claim of an empty pinhole", "claims/web", "pinholes", claim(`{"node":"web","pinholes":[""]}`)},
+		{"claim of a long pinhole", "claims/web", "pinholes", claim(`{"node":"web","pinholes":["` + strings.Repeat("x", 97) + `"]}`)},
+		{"claim of too many pinholes", "claims/web", "pinholes", claim(`{"node":"web","pinholes":[` + repeat(`"ingress 22/TCP"`, 513) + `]}`)},
 		{"token without hash", "tokens/t1", "hash", token(`{"id":"t1"}`)},
 		{"token of another id", "tokens/t1", "id", token(`{"id":"t2"}`)},
 		{"token with more uses left than given", "tokens/t1", "usesLeft", token(`{"id":"t1","uses":1,"usesLeft":2,"hash":"` + strings.Repeat("00", 32) + `"}`)},
@@ -215,7 +225,12 @@ func TestRecords(t *testing.T) {
 		Advertise: []netip.Addr{netip.MustParseAddr("192.0.2.7")}, LastSeen: netip.MustParseAddr("192.0.2.7"),
 		SeenAt: now, Key: pubKey, Serial: "0a", Ephemeral: true, Server: true, Enrolled: now, Token: "t1",
 	}
-	claim := mesh.Claim{Node: "web", Addresses: host.Advertise, Key: pubKey, Port: 51871, Version: "1"}
+	claim := mesh.Claim{
+		Node: "web", Addresses: host.Advertise, Key: pubKey, Port: 51871, Version: "1",
+		NamedPorts: []mesh.NamedPort{{Name: "dns", Port: 53, Protocol: "UDP"}, {Name: "pg", Port: 5432, Protocol: "TCP"}},
+		Listening:  []mesh.Listener{{Protocol: "TCP", Port: 22}, {Protocol: "UDP", Port: 53}},
+		Pinholes:   []string{"egress 53/UDP to 192.0.2.53/32", "ingress 22/TCP"},
+	}
 	token := schema.Token{
 		ID: "t1", Hash: strings.Repeat("0a", 32), Created: now, Expires: now.Add(time.Hour), Uses: 2, UsesLeft: 1,
 		Labels: host.Labels, Namespace: "default", Ephemeral: true, Server: true, Author: "root",
@@ -223,12 +238,6 @@ func TestRecords(t *testing.T) {
 	config := schema.MeshConfig{
 		Cluster: vms, Pool4: netip.MustParsePrefix("10.210.0.0/16"), Pool6: netip.MustParsePrefix("fd00::/48"),
 		Version: schema.Version, Created: now,
-	}
-	pol := schema.Policy{Name: "p", Document: "kind: X\n", Revision: 3, Author: "root", Time: now}
-	rev := schema.PolicyRevision{
-		Revision: 3, Author: "root", Time: now, Message: "why", Action: schema.ActionRollback, Of: 2, To: 1, Expired: true,
-		WindowSeconds: 60, ConfirmBy: now.Add(time.Minute), ConfirmedBy: "root", State: schema.StateReplaced,
-		Changes: []schema.PolicyChange{{Name: "p", Change: schema.ChangeUpdated, Before: "kind: X\n"}, {Name: "ns/q", Change: schema.ChangeCreated}},
 	}
 	live := schema.Live{Node: "web", Started: now}
 	revoked := schema.Revoked{Serial: "0a", Node: "web", Time: now, Expires: now, Author: "root", Reason: "stolen"}
@@ -238,15 +247,9 @@ func TestRecords(t *testing.T) {
 	roundTrip(t, claim, schema.EncodeClaim, func(b []byte) (mesh.Claim, error) { return schema.DecodeClaim("web", b) })
 	roundTrip(t, token, schema.EncodeToken, func(b []byte) (schema.Token, error) { return schema.DecodeToken("t1", b) })
 	roundTrip(t, config, schema.EncodeMeshConfig, schema.DecodeMeshConfig)
-	roundTrip(t, pol, schema.EncodePolicy, func(b []byte) (schema.Policy, error) { return schema.DecodePolicy("p", b) })
-	roundTrip(t, rev, schema.EncodePolicyRevision, decodeRevision)
 	roundTrip(t, live, schema.EncodeLive, func(b []byte) (schema.Live, error) { return schema.DecodeLive("web", b) })
 	roundTrip(t, revoked, schema.EncodeRevoked, func(b []byte) (schema.Revoked, error) { return schema.DecodeRevoked("0a", b) })
 	roundTrip(t, audit, schema.EncodeAudit, func(b []byte) (schema.Audit, error) { return schema.DecodeAudit("x", b) })
-}
-
-func decodeRevision(value []byte) (schema.PolicyRevision, error) {
-	return schema.DecodePolicyRevision(schema.PolicyRevisionKey, value)
 }
 
 func roundTrip[T any](t *testing.T, v T, encode func(T) ([]byte, error), decode func([]byte) (T, error)) {
@@ -403,6 +406,8 @@ func FuzzDecode(f *testing.F) {
 	f.Add("2752600", []byte(ciliumLabels))
 	f.Add("vms", []byte(ciliumConfig))
 	f.Add("web", []byte(`{"node":"web","addresses":["192.0.2.7","::ffff:192.0.2.8"],"wireGuardKey":"`+base64.StdEncoding.EncodeToString(pubKey[:])+`"}`))
+	f.Add("web", []byte(`{"node":"web","namedPorts":[{"name":"pg","port":5432,"protocol":"TCP"}],"listening":[{"protocol":"UDP","port":53}],"pinholes":["ingress 22/TCP"]}`))
+	f.Add("web", []byte(`{"node":"web","namedPorts":[],"listening":[],"pinholes":[]}`))
 	f.Add("t1", []byte(`{"id":"t1","uses":1,"usesLeft":1,"hash":"`+strings.Repeat("0a", 32)+`","expires":"2026-07-01T12:00:00Z"}`))
 	f.Add("", []byte(`{"cluster":{"name":"vms","id":42},"pool4":"10.0.0.0/16","pool6":"fd00::/48","version":1}`))
 	f.Add("p", []byte(`{"name":"p","serial":"p","node":"p","identity":999,"document":"\u0000"}`))
