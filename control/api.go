@@ -22,6 +22,9 @@ const MaxBody = 64 << 10
 // MaxAddresses bounds how many node addresses a host may claim.
 const MaxAddresses = 16
 
+// MaxNamedPorts bounds how many ports a host may declare.
+const MaxNamedPorts = 64
+
 // Paths of the join API. All but PathTime take POST.
 const (
 	PathTime  = "/v1/time"
@@ -163,6 +166,8 @@ func ValidateClaim(c mesh.Claim) error {
 	switch {
 	case len(c.Addresses) > MaxAddresses:
 		return fmt.Errorf("%d node addresses: use at most %d", len(c.Addresses), MaxAddresses)
+	case len(c.NamedPorts) > MaxNamedPorts:
+		return fmt.Errorf("%d named ports: use at most %d", len(c.NamedPorts), MaxNamedPorts)
 	case c.Port == 0:
 		return errors.New("WireGuard port is 0")
 	case len(c.Version) > 64:

@@ -7,7 +7,7 @@ import (
 )
 
 // Endpoints returns the ip entries of a host: its mesh addresses, which have its
-// identity and are reached, encrypted, at its first node address.
+// identity and named ports, and are reached, encrypted, at its first node address.
 func Endpoints(n mesh.Node, id mesh.Identity, namespace string) []mesh.Endpoint {
 	var host netip.Addr
 	if len(n.Addresses) > 0 {
@@ -17,7 +17,7 @@ func Endpoints(n mesh.Node, id mesh.Identity, namespace string) []mesh.Endpoint 
 	for _, p := range n.MeshPrefixes() {
 		out = append(out, mesh.Endpoint{
 			Prefix: p, Identity: id, Host: host, Key: mesh.EncryptedWireGuard,
-			Namespace: namespace, Name: n.Name, ServiceAccount: "default",
+			Namespace: namespace, Name: n.Name, ServiceAccount: "default", NamedPorts: n.NamedPorts,
 		})
 	}
 	return out

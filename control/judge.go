@@ -2,6 +2,7 @@ package control
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -33,7 +34,7 @@ type World struct {
 
 // Refusal says which part of a claim did not become a fact, and why.
 type Refusal struct {
-	Field  string // "node", "address", "key", "port" or "version"
+	Field  string // "node", "address", "key", "port", "named-port" or "version"
 	Value  string
 	Reason string
 }
@@ -128,7 +129,7 @@ func (w World) judge(h Host, held holdings) (mesh.Node, []Refusal) {
 	}
 	c, claimed := w.Claims[h.Node]
 	if fact, stands := w.Facts[h.Node]; stands {
-		n.Key, n.Port, n.Version = cmp.Or(fact.Key, h.Key), cmp.Or(fact.Port, h.Port), fact.Version
+		n.Key, n.Port, n.Version, n.NamedPorts = cmp.Or(fact.Key, h.Key), cmp.Or(fact.Port, h.Port), fact.Version, fact.NamedPorts
 		if !claimed {
 			n.Addresses = union(h.Set, keep(fact.Addresses, func(a netip.Addr) bool { return held.addresses[a] == h.Node }))
 		}
@@ -145,7 +146,28 @@ func (w World) judge(h Host, held holdings) (mesh.Node, []Refusal) {
 	}
 	accepted, why := w.addresses(h, c.Addresses, held)
 	n.Addresses = union(accepted, h.Set)
-	return n, append(refused, why...)
+	ports, whyPorts := namedPorts(c.NamedPorts)
+	n.NamedPorts = ports
+	return n, slices.Concat(refused, why, whyPorts)
+}
+
+// namedPorts returns the ports that a host may declare, sorted. Nobody else can
+// have a say in them: they name ports of the host's own entries alone.
+func namedPorts(claimed []mesh.NamedPort) (accepted []mesh.NamedPort, refused []Refusal) {
+	for _, p := range slices.SortedFunc(slices.Values(claimed), mesh.NamedPort.Compare) {
+		reason := ""
+		if err := p.Validate(); err != nil {
+			reason = err.Error()
+		} else if slices.ContainsFunc(accepted, p.Same) {
+			reason = "the host declares this name twice"
+		}
+		if reason != "" {
+			refused = append(refused, Refusal{"named-port", fmt.Sprintf("%s=%d/%s", p.Name, p.Port, p.Protocol), reason})
+			continue
+		}
+		accepted = append(accepted, p)
+	}
+	return accepted, refused
 }
 
 func keyFault(h Host, k mesh.Key, held holdings) string {

@@ -58,7 +58,7 @@ func DecodeEndpoint(cluster mesh.Cluster, name string, value []byte) (mesh.Endpo
 	}
 	e := mesh.Endpoint{
 		Key: in.Key, Namespace: in.K8sNamespace, Name: in.K8sPodName,
-		ServiceAccount: in.K8sServiceAccount, NamedPorts: in.ports(),
+		ServiceAccount: in.K8sServiceAccount, NamedPorts: usable(in.NamedPorts),
 	}
 	if e.Prefix, err = in.prefix(key, name); err != nil {
 		return mesh.Endpoint{}, err
@@ -121,10 +121,10 @@ func (in *ipPair) host(key string) (netip.Addr, error) {
 // protocols are those in which a policy may name a port.
 var protocols = map[string]bool{"TCP": true, "UDP": true, "SCTP": true}
 
-// ports returns the named ports that a policy can use; others mean nothing.
-func (in *ipPair) ports() []mesh.NamedPort {
+// usable returns the named ports that a policy can use; others mean nothing.
+func usable(in []namedPort) []mesh.NamedPort {
 	var out []mesh.NamedPort
-	for _, p := range in.NamedPorts {
+	for _, p := range in {
 		if p.Name != "" && p.Port != 0 && protocols[p.Protocol] {
 			out = append(out, mesh.NamedPort(p))
 		}

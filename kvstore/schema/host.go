@@ -110,54 +110,6 @@ func decodeKey(key, s string) (mesh.Key, error) {
 	return k, nil
 }
 
-type claim struct {
-	Node         string       `json:"node"`
-	Addresses    []netip.Addr `json:"addresses,omitempty"`
-	WireGuardKey string       `json:"wireGuardKey,omitempty"`
-	Port         uint16       `json:"port,omitempty"`
-	Version      string       `json:"version,omitempty"`
-}
-
-// Limits of a claim, which any host may fill as it likes.
-const (
-	maxClaimAddresses = 64
-	maxClaimVersion   = 128
-)
-
-// EncodeClaim renders a claim for [ClaimKey].
-func EncodeClaim(c mesh.Claim) ([]byte, error) {
-	return encode(claim{c.Node, c.Addresses, c.Key.String(), c.Port, c.Version})
-}
-
-// DecodeClaim reads the claim found under that name. It says whether the claim
-// is well formed, never whether it is true.
-func DecodeClaim(name string, value []byte) (mesh.Claim, error) {
-	key := ClaimKey(name)
-	in, err := decode[claim](key, value)
-	if err != nil {
-		return mesh.Claim{}, err
-	}
-	if err := checkNode(key, name, in.Node); err != nil {
-		return mesh.Claim{}, err
-	}
-	if len(in.Addresses) > maxClaimAddresses {
-		return mesh.Claim{}, refuse(key, "addresses", "%d of them: at most %d count", len(in.Addresses), maxClaimAddresses)
-	}
-	if len(in.Version) > maxClaimVersion {
-		return mesh.Claim{}, refuse(key, "version", "is longer than %d bytes", maxClaimVersion)
-	}
-	for i, a := range in.Addresses {
-		a = a.Unmap()
-		if !a.IsValid() || a.Zone() != "" || !reachable(a) {
-			return mesh.Claim{}, refuse(key, "addresses", "%q can be no node's address", a)
-		}
-		in.Addresses[i] = a
-	}
-	c := mesh.Claim{Node: in.Node, Addresses: in.Addresses, Port: in.Port, Version: in.Version}
-	c.Key, err = decodeKey(key, in.WireGuardKey)
-	return c, err
-}
-
 // Live shows that a host lives. Its key is leased.
 type Live struct {
 	Node    string    `json:"node"`

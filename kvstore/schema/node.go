@@ -62,6 +62,8 @@ type plexusNode struct {
 	MeshIPv6 netip.Addr
 	Server   bool
 	Version  string
+
+	NamedPorts []namedPort `json:",omitempty"` // as its ip entries have them
 }
 
 // EncodeNode renders a node for [Layout.Node].
@@ -71,7 +73,10 @@ func EncodeNode(n mesh.Node) ([]byte, error) {
 		IPAddresses: []nodeAddress{}, Source: "kvstore",
 		Labels: map[string]string{}, Annotations: map[string]string{},
 		WireguardPubKey: n.Key.String(),
-		Plexus:          &plexusNode{n.Port, n.Mesh4, n.Mesh6, n.Server, n.Version},
+		Plexus: &plexusNode{
+			Port: n.Port, MeshIPv4: n.Mesh4, MeshIPv6: n.Mesh6, Server: n.Server, Version: n.Version,
+			NamedPorts: convert(n.NamedPorts, func(p mesh.NamedPort) namedPort { return namedPort(p) }),
+		},
 	}
 	for _, a := range n.Addresses {
 		out.IPAddresses = append(out.IPAddresses, nodeAddress{typeInternal, a.String()})
@@ -175,5 +180,6 @@ func (in *nodeIn) plexus(key string, n *mesh.Node) error {
 		return refuse(key, "Plexus.MeshIPv6", "%s is no IPv6 address", p.MeshIPv6)
 	}
 	n.Port, n.Mesh4, n.Mesh6, n.Server, n.Version = p.Port, p.MeshIPv4, p.MeshIPv6, p.Server, p.Version
+	n.NamedPorts = usable(p.NamedPorts)
 	return nil
 }
