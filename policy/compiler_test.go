@@ -74,7 +74,7 @@ type history struct {
 }
 
 func newHistory(t *testing.T, seed uint64) *history {
-	h := &history{generator: generator{rand.New(rand.NewPCG(seed, 1))}, t: t, byName: make(map[string]Policy)}
+	h := &history{generator: generator{rand.New(rand.NewPCG(seed, 1)), seed%2 == 0}, t: t, byName: make(map[string]Policy)}
 	h.subject = Subject{Identity: 1<<16 | 300, Labels: h.hostLabels(), Cluster: "mesh"}
 	h.world = World{Labels: h.generator.world(), Ports: make(map[mesh.Identity][]mesh.NamedPort)}
 	return h

@@ -23,6 +23,8 @@ type slow struct {
 	policies []Policy
 	subject  Subject
 	labels   map[string]string // of the subject
+	ports    map[mesh.Identity][]mesh.NamedPort
+	staged   bool // count staged rules too
 }
 
 func (s slow) judge(p peer, f Flow) (allowed bool, deciders []string) {
@@ -30,12 +32,12 @@ func (s slow) judge(p peer, f Flow) (allowed bool, deciders []string) {
 	enforced := false
 	for _, pol := range s.policies {
 		for _, r := range pol.Rules {
-			if !s.selects(pol, r) {
+			if !s.selects(pol, r) || r.Staged && !s.staged {
 				continue
 			}
 			enforced = enforced || r.DefaultDeny[f.Direction]
 			for _, c := range r.Clauses {
-				if c.Direction != f.Direction || !s.peerMatches(pol, c, p) || !portMatches(c.Ports, f) {
+				if c.Direction != f.Direction || !s.peerMatches(pol, c, p) || !s.portMatches(c, p, f) {
 					continue
 				}
 				name := pol.ID() + " " + c.Section
@@ -58,8 +60,20 @@ func (s slow) judge(p peer, f Flow) (allowed bool, deciders []string) {
 	return !enforced, []string{""}
 }
 
+// anyStaged reports whether some staged rule selects the subject.
+func (s slow) anyStaged() bool {
+	for _, pol := range s.policies {
+		for _, r := range pol.Rules {
+			if r.Staged && s.selects(pol, r) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (s slow) selects(pol Policy, r Rule) bool {
-	if pol.Kind == Namespaced && s.labels["k8s:io.kubernetes.pod.namespace"] != pol.Namespace {
+	if pol.Namespace != "" && s.labels["k8s:io.kubernetes.pod.namespace"] != pol.Namespace {
 		return false
 	}
 	return slowMatch(r.Subject, s.labels)
@@ -79,13 +93,53 @@ func (s slow) peerMatches(pol Policy, c Clause, p peer) bool {
 			return true
 		}
 	}
-	for _, cidr := range c.Peers.CIDRs {
-		if p.address.IsValid() && cidr.Prefix.Contains(p.address) &&
-			!slices.ContainsFunc(cidr.Except, func(e netip.Prefix) bool { return e.Contains(p.address) }) {
+	for _, sel := range c.Peers.Nodes {
+		if s.nodeMeans(sel, p) {
 			return true
 		}
 	}
+	return p.address.IsValid() && s.addressMatches(c.Peers, p.address)
+}
+
+func (s slow) addressMatches(peers Peers, a netip.Addr) bool {
+	in := func(ps []netip.Prefix) bool {
+		return slices.ContainsFunc(ps, func(q netip.Prefix) bool { return q.Contains(a) })
+	}
+	for _, cidr := range peers.CIDRs {
+		if in([]netip.Prefix{cidr.Prefix}) && !in(cidr.Except) {
+			return true
+		}
+	}
+	for _, ref := range peers.Groups {
+		for _, group := range s.policies {
+			labels := make(map[string]string)
+			for _, l := range group.Labels {
+				labels[l.Source+":"+l.Key] = l.Value
+			}
+			meant := group.Name == ref.Name || ref.Name == "" && slowMatch(ref.Selector, labels)
+			if group.Kind == "CiliumCIDRGroup" && meant && in(group.Prefixes) && !in(ref.Except) {
+				return true
+			}
+		}
+	}
 	return false
+}
+
+// nodeMeans reads a selector of nodes: a host of the mesh counts as one that
+// carries the label of nodes.
+func (s slow) nodeMeans(sel identity.Selector, p peer) bool {
+	_, host := p.labels["k8s:io.cilium.k8s.policy.cluster"]
+	_, node := p.labels["reserved:remote-node"]
+	if !host && !node {
+		return false
+	}
+	labels := map[string]string{"reserved:remote-node": ""}
+	for k, v := range p.labels {
+		labels[k] = v
+	}
+	speaks := slices.ContainsFunc(sel, func(r identity.Requirement) bool { return r.Key == "io.cilium.k8s.policy.cluster" })
+	own := labels["k8s:io.cilium.k8s.policy.cluster"] == s.subject.Cluster
+	return (s.subject.EveryCluster || speaks || own) && slowMatch(sel, labels)
 }
 
 func (s slow) selectorMeans(pol Policy, sel identity.Selector, p peer) bool {
@@ -149,17 +203,29 @@ func (s slow) entityMeans(e Entity, p peer) bool {
 	return has(string(e))
 }
 
-func portMatches(ports []PortRange, f Flow) bool {
-	hasPorts := f.Protocol == 6 || f.Protocol == 17 || f.Protocol == 132
-	for _, r := range ports {
+func (s slow) portMatches(c Clause, p peer, f Flow) bool {
+	numbered := f.Protocol == 6 || f.Protocol == 17 || f.Protocol == 132
+	for _, r := range c.Ports {
 		every := r.First == 0 && r.Last == 65535
 		switch {
 		case r.Protocol == 0 && every:
 			return true
-		case r.Protocol != 0 && r.Protocol != f.Protocol, !hasPorts:
+		case r.Protocol != 0 && r.Protocol != f.Protocol, r.Protocol == 0 && !numbered:
 		case int(r.First) <= int(f.Port) && int(f.Port) <= int(r.Last):
 			return true
 		}
 	}
-	return len(ports) == 0
+	declared := s.subject.Ports
+	if f.Direction == Egress {
+		declared = s.ports[p.identity]
+	}
+	for _, name := range c.PortNames {
+		for _, d := range declared {
+			protocol := map[string]uint8{"TCP": 6, "UDP": 17, "SCTP": 132}[d.Protocol]
+			if strings.EqualFold(name.Name, d.Name) && (name.Protocol == 0 || name.Protocol == protocol) && protocol == f.Protocol && d.Port == f.Port {
+				return true
+			}
+		}
+	}
+	return len(c.Ports)+len(c.PortNames) == 0
 }
