@@ -23,9 +23,14 @@ type Backend interface {
 	Tokens(context.Context) ([]Token, error)
 	RevokeToken(ctx context.Context, id string) error
 
-	ApplyPolicies(context.Context, ApplyRequest) (ApplyResult, error)
 	Policies(context.Context) ([]Policy, error)
-	DeletePolicy(ctx context.Context, id string) (ApplyResult, error)
+	ReviewPolicies(context.Context, ReviewRequest) (Review, error)
+	// ApplyPolicies refuses what a review finds errors in, whether or not the
+	// client has asked for one.
+	ApplyPolicies(context.Context, ApplyRequest) (ApplyResult, error)
+	ConfirmPolicies(context.Context, ConfirmRequest) (Revision, error)
+	RollbackPolicies(context.Context, RollbackRequest) (ApplyResult, error)
+	PolicyHistory(context.Context) ([]Revision, error) // the last change first
 
 	IPCache(context.Context) ([]IPCacheEntry, error)
 	PolicyMap(context.Context) ([]PolicyEntry, error)

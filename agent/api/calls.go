@@ -66,21 +66,6 @@ func (c *Client) RevokeToken(ctx context.Context, id string) error {
 	return err
 }
 
-// ApplyPolicies creates or updates policies.
-func (c *Client) ApplyPolicies(ctx context.Context, r ApplyRequest) (ApplyResult, error) {
-	return call[ApplyResult](ctx, c, http.MethodPost, pathPolicies, r)
-}
-
-// Policies lists the mesh's policies.
-func (c *Client) Policies(ctx context.Context) ([]Policy, error) {
-	return call[[]Policy](ctx, c, http.MethodGet, pathPolicies, nil)
-}
-
-// DeletePolicy deletes a policy, named "name" or "namespace/name".
-func (c *Client) DeletePolicy(ctx context.Context, id string) (ApplyResult, error) {
-	return call[ApplyResult](ctx, c, http.MethodDelete, pathPolicies+"/"+url.PathEscape(id), nil)
-}
-
 // IPCache lists what the kernel knows of addresses.
 func (c *Client) IPCache(ctx context.Context) ([]IPCacheEntry, error) {
 	return call[[]IPCacheEntry](ctx, c, http.MethodGet, pathIPCache, nil)
@@ -99,11 +84,6 @@ func (c *Client) Flows(ctx context.Context) ([]FlowEntry, error) {
 // Counters lists the datapath's packet counters.
 func (c *Client) Counters(ctx context.Context) ([]CounterEntry, error) {
 	return call[[]CounterEntry](ctx, c, http.MethodGet, pathCounters, nil)
-}
-
-// Pinholes lists what passes whatever policy says.
-func (c *Client) Pinholes(ctx context.Context) ([]Pinhole, error) {
-	return call[[]Pinhole](ctx, c, http.MethodGet, pathFailsafe, nil)
 }
 
 // Observe yields flows as the daemon sends them. An *observe.LostError among

@@ -27,6 +27,10 @@ const (
 	pathIdentities = "/v1/identities"
 	pathTokens     = "/v1/tokens"
 	pathPolicies   = "/v1/policies"
+	pathReview     = pathPolicies + "/review"
+	pathConfirm    = pathPolicies + "/confirm"
+	pathRollback   = pathPolicies + "/rollback"
+	pathHistory    = pathPolicies + "/history"
 	pathFailsafe   = "/v1/failsafe"
 	pathIPCache    = "/v1/bpf/ipcache"
 	pathPolicyMap  = "/v1/bpf/policy"
@@ -48,10 +52,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("POST "+pathTokens, post(maxBody, b.CreateToken))
 	mux.Handle("GET "+pathTokens, get(b.Tokens))
 	mux.Handle("DELETE "+pathTokens+"/{id}", remove(noAnswer(b.RevokeToken)))
-	mux.Handle("POST "+pathPolicies, post(maxApplyBody, s.apply))
-	mux.Handle("GET "+pathPolicies, get(b.Policies))
-	mux.Handle("DELETE "+pathPolicies+"/{id}", remove(b.DeletePolicy))
-	mux.Handle("GET "+pathFailsafe, get(b.Pinholes))
+	s.policyRoutes(mux)
 	mux.Handle("GET "+pathIPCache, get(b.IPCache))
 	mux.Handle("GET "+pathPolicyMap, get(b.PolicyMap))
 	mux.Handle("GET "+pathFlows, get(b.Flows))
@@ -61,17 +62,45 @@ func (s *Server) routes() http.Handler {
 	return mux
 }
 
-// apply bounds the documents, which the limit on the body does only roughly.
+// policyRoutes are those of the safe way to change policy.
+func (s *Server) policyRoutes(mux *http.ServeMux) {
+	b := s.backend
+	mux.Handle("GET "+pathPolicies, get(b.Policies))
+	mux.Handle("POST "+pathPolicies, post(maxApplyBody, s.apply))
+	mux.Handle("POST "+pathReview, post(maxApplyBody, s.review))
+	mux.Handle("POST "+pathConfirm, post(maxBody, b.ConfirmPolicies))
+	mux.Handle("POST "+pathRollback, post(maxBody, b.RollbackPolicies))
+	mux.Handle("GET "+pathHistory, get(b.PolicyHistory))
+	mux.Handle("GET "+pathFailsafe, get(b.Pinholes))
+}
+
+func (s *Server) review(ctx context.Context, r ReviewRequest) (Review, error) {
+	if err := bounded(r.Files); err != nil {
+		return Review{}, err
+	}
+	return s.backend.ReviewPolicies(ctx, r)
+}
+
 func (s *Server) apply(ctx context.Context, r ApplyRequest) (ApplyResult, error) {
+	if err := bounded(r.Files); err != nil {
+		return ApplyResult{}, err
+	}
+	if w := r.ConfirmWithin; w != 0 && (w < MinConfirmWithin || w > MaxConfirmWithin) {
+		return ApplyResult{}, Errorf(CodeInvalid, "apply policy on trial for %v: use 10s to 1h", w)
+	}
+	return s.backend.ApplyPolicies(ctx, r)
+}
+
+// bounded bounds the documents, which the limit on the body does only roughly.
+func bounded(files []PolicyFile) error {
 	size := 0
-	for _, f := range r.Files {
+	for _, f := range files {
 		size += len(f.Data)
 	}
 	if size > MaxPolicyBytes {
-		return ApplyResult{}, Errorf(CodeTooLarge,
-			"apply policy documents of %d bytes: the limit is %d bytes; apply them in parts", size, MaxPolicyBytes)
+		return Errorf(CodeTooLarge, "read policy documents of %d bytes: the limit is %d bytes; apply them in parts", size, MaxPolicyBytes)
 	}
-	return s.backend.ApplyPolicies(ctx, r)
+	return nil
 }
 
 func notFound(w http.ResponseWriter, r *http.Request) {

@@ -71,8 +71,17 @@ func (f *fake) Pinholes(context.Context) ([]Pinhole, error)      { return nil, f
 func (f *fake) ApplyPolicies(_ context.Context, r ApplyRequest) (ApplyResult, error) {
 	return ApplyResult{Revision: 7}, f.note(r)
 }
-func (f *fake) DeletePolicy(_ context.Context, id string) (ApplyResult, error) {
-	return ApplyResult{Revision: 8}, f.note("delete " + id)
+func (f *fake) ReviewPolicies(_ context.Context, r ReviewRequest) (Review, error) {
+	return Review{Revision: 6}, f.note(r)
+}
+func (f *fake) ConfirmPolicies(_ context.Context, r ConfirmRequest) (Revision, error) {
+	return Revision{State: StateInForce}, f.note(r)
+}
+func (f *fake) RollbackPolicies(_ context.Context, r RollbackRequest) (ApplyResult, error) {
+	return ApplyResult{Revision: 8}, f.note(r)
+}
+func (f *fake) PolicyHistory(context.Context) ([]Revision, error) {
+	return []Revision{{Revision: 7}}, f.note("history")
 }
 
 func (f *fake) Observe(ctx context.Context, q observe.Query) iter.Seq2[observe.Flow, error] {
@@ -148,7 +157,9 @@ func TestEveryCallReachesTheBackend(t *testing.T) {
 	initReq := InitRequest{ClusterName: "m", ClusterID: 3, Labels: map[string]string{"app": "web"}, Advertise: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
 	joinReq := JoinRequest{Token: "t", NodeName: "b"}
 	tokenReq := TokenRequest{TTL: time.Hour, Uses: 2, Ephemeral: true}
-	applyReq := ApplyRequest{Files: []PolicyFile{{Name: "p.yaml", Data: []byte("x: 1")}}, AllowEmpty: true}
+	files, base := []PolicyFile{{Name: "p.yaml", Data: []byte("x: 1")}}, uint64(6)
+	applyReq := ApplyRequest{Files: files, Delete: []string{"prod/web"}, AllowEmpty: true, ConfirmWithin: time.Minute, Base: &base, Message: "m"}
+	reviewReq := ReviewRequest{Files: files, Delete: []string{"b"}, Terminal: &Terminal{netip.MustParseAddr("192.0.2.9"), 22}}
 	tests := []struct {
 		name  string
 		call  func() (any, error)
@@ -167,7 +178,10 @@ func TestEveryCallReachesTheBackend(t *testing.T) {
 		{"revoke token", func() (any, error) { return nil, c.RevokeToken(ctx, "a b/c%") }, "revoke a b/c%", "<nil>"},
 		{"apply", func() (any, error) { r, err := c.ApplyPolicies(ctx, applyReq); return r.Revision, err }, applyReq, "7"},
 		{"policies", func() (any, error) { return c.Policies(ctx) }, "policies", "[]"},
-		{"delete policy", func() (any, error) { r, err := c.DeletePolicy(ctx, "prod/web"); return r.Revision, err }, "delete prod/web", "8"},
+		{"review", func() (any, error) { r, err := c.ReviewPolicies(ctx, reviewReq); return r.Revision, err }, reviewReq, "6"},
+		{"confirm", func() (any, error) { r, err := c.ConfirmPolicies(ctx, ConfirmRequest{7}); return r.State, err }, ConfirmRequest{7}, "in force"},
+		{"rollback", func() (any, error) { r, err := c.RollbackPolicies(ctx, RollbackRequest{5}); return r.Revision, err }, RollbackRequest{5}, "8"},
+		{"history", func() (any, error) { h, err := c.PolicyHistory(ctx); return h[0].Revision, err }, "history", "7"},
 		{"ipcache", func() (any, error) { return c.IPCache(ctx) }, "ipcache", "[]"},
 		{"policy map", func() (any, error) { return c.PolicyMap(ctx) }, "policymap", "[]"},
 		{"flows", func() (any, error) { return c.Flows(ctx) }, "flows", "[]"},
@@ -237,6 +251,10 @@ func TestBodiesAreBounded(t *testing.T) {
 		want string
 	}{
 		{"one byte over", apply(MaxPolicyBytes + 1), "policy documents of 2097153 bytes: the limit is 2097152 bytes"},
+		{"a review", func() error {
+			_, err := c.ReviewPolicies(t.Context(), ReviewRequest{Files: []PolicyFile{{Data: make([]byte, MaxPolicyBytes+1)}}})
+			return err
+		}(), "policy documents of 2097153 bytes: the limit is 2097152 bytes"},
 		{"ten megabytes", apply(10 << 20), "the limit is 3145728 bytes"},
 		{"a token", func() error {
 			_, err := c.Join(t.Context(), JoinRequest{Token: strings.Repeat("a", 70000)})
@@ -252,6 +270,25 @@ func TestBodiesAreBounded(t *testing.T) {
 	}
 	if len(b.asked) != 1 {
 		t.Errorf("the backend was asked %d times, want 1", len(b.asked))
+	}
+}
+
+func TestTrialsAreBounded(t *testing.T) {
+	b := &fake{}
+	socket, _ := start(t, b)
+	c := NewClient(socket)
+	defer c.Close()
+	for window, ok := range map[time.Duration]bool{
+		-time.Second: false, 0: true, MinConfirmWithin - 1: false, MinConfirmWithin: true, MaxConfirmWithin: true, MaxConfirmWithin + 1: false,
+	} {
+		_, err := c.ApplyPolicies(t.Context(), ApplyRequest{ConfirmWithin: window})
+		var e *Error
+		if refused := errors.As(err, &e) && e.Code == CodeInvalid && strings.Contains(e.Text, "use 10s to 1h"); refused == ok {
+			t.Errorf("apply on trial for %v: %v", window, err)
+		}
+	}
+	if len(b.asked) != 3 {
+		t.Errorf("the backend was asked %d times, want 3", len(b.asked))
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,6 +29,14 @@ func namesOf(a *app, list func(context.Context, *api.Client) ([]string, error)) 
 			return nil, cobra.ShellCompDirectiveError
 		}
 		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// moreOf completes every argument as f does the first, without those given.
+func moreOf(f completion) completion {
+	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+		names, directive := f(cmd, nil, word)
+		return slices.DeleteFunc(names, func(n string) bool { return slices.Contains(args, n) }), directive
 	}
 }
 

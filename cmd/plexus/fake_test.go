@@ -18,7 +18,7 @@ import (
 
 // fakeDaemon is a Backend that a script steers by files in its directory:
 // error.json is the answer to every call while it is there, status.json replaces
-// the status, and every call but a read is added to requests, one a line.
+// the status and review.json the review, and every call but a plain read is added to requests, one a line.
 type fakeDaemon struct{ dir string }
 
 var _ api.Backend = fakeDaemon{}
@@ -124,26 +124,6 @@ func (d fakeDaemon) Tokens(context.Context) ([]api.Token, error) {
 		Labels: map[string]string{"tier": "front", "app": "web"}, Namespace: "default", Description: "yes"}}, d.fail()
 }
 
-func (d fakeDaemon) ApplyPolicies(_ context.Context, r api.ApplyRequest) (api.ApplyResult, error) {
-	names := []string{}
-	for _, f := range r.Files {
-		names = append(names, fmt.Sprintf("%s:%d", filepath.Base(f.Name), len(f.Data)))
-	}
-	return api.ApplyResult{Revision: 4, Policies: []api.PolicyChange{{Name: "web", Change: "created", Selects: []string{"alpha", "beta"}}}},
-		d.note("apply", map[string]any{"files": names, "allowEmpty": r.AllowEmpty})
-}
-
-func (d fakeDaemon) Policies(context.Context) ([]api.Policy, error) {
-	return []api.Policy{
-		{Name: "web", ID: "web", Kind: "CiliumClusterwideNetworkPolicy", Revision: 4, Author: "admin", Changed: noon, Selects: []string{"alpha"}, Source: "kind: CiliumClusterwideNetworkPolicy\n"},
-		{Name: "web", Namespace: "prod", ID: "prod/web", Kind: "CiliumNetworkPolicy", Revision: 2, Author: "admin", Changed: noon},
-	}, d.fail()
-}
-
-func (d fakeDaemon) DeletePolicy(_ context.Context, id string) (api.ApplyResult, error) {
-	return api.ApplyResult{Revision: 5, Policies: []api.PolicyChange{{Name: id, Change: "deleted"}}}, d.note("delete", id)
-}
-
 func (d fakeDaemon) IPCache(context.Context) ([]api.IPCacheEntry, error) {
 	return []api.IPCacheEntry{{Prefix: netip.MustParsePrefix("10.210.0.1/32"), Identity: 459008, Flags: []string{"mesh", "local"}, Labels: alphaTags}}, d.fail()
 }
@@ -159,10 +139,6 @@ func (d fakeDaemon) Flows(context.Context) ([]api.FlowEntry, error) {
 
 func (d fakeDaemon) Counters(context.Context) ([]api.CounterEntry, error) {
 	return []api.CounterEntry{{Direction: "ingress", Interface: "uplink", Reason: "denied by policy", Packets: 3, Bytes: 180}}, d.fail()
-}
-
-func (d fakeDaemon) Pinholes(context.Context) ([]api.Pinhole, error) {
-	return []api.Pinhole{{Direction: "ingress", Protocol: "TCP", Port: 22, Why: "sshd listens"}}, d.fail()
 }
 
 // Observe yields one allowed and one dropped flow. A follower is then told that

@@ -58,6 +58,11 @@ func (p *printer) addFlag(cmd *cobra.Command) {
 	mustComplete(cmd, "output", p.format.complete)
 }
 
+// text reports whether people read what is printed.
+func (p *printer) text() bool {
+	return p.format.value != formatJSON && p.format.value != formatYAML
+}
+
 // print writes v as JSON or YAML, or calls text.
 func (p *printer) print(w io.Writer, v any, text func(io.Writer) error) error {
 	switch p.format.value {

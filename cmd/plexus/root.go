@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -78,6 +79,19 @@ func noArgs(_ *cobra.Command, args []string) error {
 		return usagef("unexpected argument %q", args[0])
 	}
 	return nil
+}
+
+// someArgs wants at least one argument, each called what.
+func someArgs(what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return usagef("%s is missing", what)
+		}
+		if slices.Contains(args, "") {
+			return usagef("%s is empty", what)
+		}
+		return nil
+	}
 }
 
 // oneArg wants exactly one argument, called what.

@@ -73,6 +73,7 @@ func startDaemon(env *testscript.Env) error {
 	})
 	env.Setenv("PLEXUS_SOCKET", socket)
 	env.Setenv("TZ", "UTC")
+	env.Setenv(sshVariable, "")               // not that of whoever runs the tests
 	env.Setenv("GORACE", "atexit_sleep_ms=0") // or every command takes a second under the race detector
 	tok, err := token.New([]string{"192.0.2.1:7443"}, [32]byte{1})
 	if err != nil {

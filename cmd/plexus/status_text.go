@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -24,6 +25,7 @@ func (s statusText) write(w io.Writer) error {
 		fmt.Fprintf(tw, "%s\t%s\n", name, orDash(fmt.Sprintf(format, args...)))
 	}
 	row("State", "%s", s.state())
+	s.writeAlarms(row)
 	row("Version", "%s", s.Version)
 	if s.Node.Name != "" {
 		s.writeNode(row)
@@ -39,6 +41,22 @@ func (s statusText) write(w io.Writer) error {
 	}
 	fmt.Fprintln(w)
 	return writeTable(w, s.Peers, shown(s.peerColumns(), s.wide))
+}
+
+// writeAlarms says loudly what makes policy other than the mesh has it.
+func (s statusText) writeAlarms(row func(name, format string, args ...any)) {
+	d := s.Datapath
+	if d.Disarmed != nil {
+		row(s.palette.bad("DISARMED"), "policy is suspended on this host since %s (%s) and denies nothing: plexus arm puts it in force again",
+			stamp(d.Disarmed.Since), cmp.Or(d.Disarmed.Reason, "no reason given"))
+	}
+	if p := d.Pending; p != nil {
+		row(s.palette.bad("ON TRIAL"), "policy revision %d, for %d s more, until %s: plexus policy confirm %d keeps it, plexus policy rollback undoes it",
+			p.Revision, p.Seconds, stamp(p.ConfirmBy), p.Revision)
+	}
+	if d.Lapsed != 0 {
+		row(s.palette.bad("TAKEN BACK"), "policy revision %d was not confirmed in time: what was before it is in force here", d.Lapsed)
+	}
 }
 
 func (s statusText) writeNode(row func(name, format string, args ...any)) {

@@ -81,15 +81,10 @@ func byteSize(n int64) string {
 	return fmt.Sprintf("%.3g %ciB", f, units[i])
 }
 
-// isTerminal reports whether w is a character device. That counts /dev/null
-// too, where it does not matter.
+// isTerminal reports whether w is a terminal.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	return ok && onTerminal(f)
 }
 
 // palette colours words for people.

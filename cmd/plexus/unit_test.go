@@ -95,18 +95,21 @@ func TestColoursAreForTerminals(t *testing.T) {
 	if got := (palette{true}).bad("x"); got != "\x1b[31mx\x1b[0m" {
 		t.Errorf("bad = %q", got)
 	}
-	null, err := os.Open(os.DevNull) // a character device, as a terminal is
+	if null, err := os.Open(os.DevNull); err != nil || newPalette(null).on {
+		t.Errorf("colours on %s, %v", os.DevNull, err)
+	}
+	tty, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer null.Close()
+	defer tty.Close()
 	t.Setenv("TERM", "xterm")
 	t.Setenv("NO_COLOR", "")
-	if !newPalette(null).on {
+	if !newPalette(tty).on {
 		t.Error("no colours on a terminal")
 	}
 	t.Setenv("NO_COLOR", "1")
-	if newPalette(null).on {
+	if newPalette(tty).on {
 		t.Error("colours despite NO_COLOR")
 	}
 }

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/plexusmesh/plexus/agent/api"
+)
+
+var historyColumns = []column[api.Revision]{
+	{head: "REVISION", cell: func(r api.Revision) string { return fmt.Sprint(r.Revision) }},
+	{head: "TIME", cell: func(r api.Revision) string { return stamp(r.Time) }},
+	{head: "AUTHOR", cell: func(r api.Revision) string { return r.Author }},
+	{head: "ACTION", cell: func(r api.Revision) string { return r.Action }},
+	{head: "STATE", cell: revisionState},
+	{head: "CHANGES", cell: revisionChanges},
+	{head: "MESSAGE", cell: func(r api.Revision) string { return r.Message }},
+}
+
+func revisionState(r api.Revision) string {
+	if r.State == api.StatePending {
+		return r.State + " until " + stamp(r.ConfirmBy)
+	}
+	return r.State
+}
+
+func revisionChanges(r api.Revision) string {
+	var parts []string
+	for _, c := range r.Changes {
+		parts = append(parts, c.Name+" "+c.Change)
+	}
+	return strings.Join(parts, ", ")
+}
+
+func newPolicyHistory(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "history",
+		Short: "List the changes of the mesh's policy",
+		Long: `history shows each revision of the mesh's policy, the last one first: when, by whom
+and how it was made, what became of it, and which policies it changed.`,
+		Example: "  plexus policy history\n  plexus policy history -o json",
+		Args:    noArgs,
+	}
+	p := newPrinter(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		all, err := a.client().PolicyHistory(cmd.Context())
+		if err != nil {
+			return err
+		}
+		return printList(p, cmd.OutOrStdout(), all, historyColumns)
+	}
+	return cmd
+}
