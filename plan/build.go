@@ -1,12 +1,9 @@
 package plan
 
 import (
-	"cmp"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/plexusmesh/plexus/datapath"
 	"github.com/plexusmesh/plexus/encryption"
@@ -63,31 +60,40 @@ type Desired struct {
 	Warnings []Warning
 }
 
-// Warning is something in the mesh's state that a person should know.
-type Warning struct {
-	Code string // stable
-	Text string
+// Builder computes plans. It keeps what makes the next one fast, and nothing
+// that shows: a plan depends on what it is computed from alone. The zero Builder
+// is ready. It may not be used by several goroutines at once.
+type Builder struct {
+	compiler policy.Compiler
 }
 
 // Build computes what the host l should be in the mesh s.
-func Build(s state.Snapshot, l Local) Desired {
+func Build(s state.Snapshot, l Local) Desired { return new(Builder).Build(s, l) }
+
+// Build computes what the host l should be in the mesh s. Nobody may change what
+// it returns: a later plan shares what is as before.
+func (b *Builder) Build(s state.Snapshot, l Local) Desired {
 	mtu, mtuWarning := encryption.MTU(l.MTU, encryption.Overhead)
 	peers, refused := encryption.Plan(values(s.Nodes), values(s.Endpoints), l.ID(), encryption.Options{Families: encryption.FamiliesOf(l.Addresses)})
 	self := selfIdentity(s, l)
+	sub, world, policies := subject(s, l, self), everybody(s), policies(s, l)
 	d := Desired{
 		Self:     self,
 		Tunnel:   datapath.Tunnel{Name: l.Device, MTU: mtu, Addresses: hostPrefixes(l.Mesh4, l.Mesh6)},
 		Links:    links(l),
 		IPCache:  ipcache(s, l, self),
-		Verdicts: verdicts(s, l, self),
+		Verdicts: disarmed(),
 		Pinholes: pinholes(s, l),
 		Peers:    peers,
 		Routes:   routes(l),
 		Revision: s.Revision.Number,
-		Lapsed:   l.Lapsed != 0 && l.Lapsed == s.Revision.Number,
+		Lapsed:   lapsed(s, l),
 		Disarmed: l.Disarmed,
 	}
-	d.Warnings = warnings(s, refused, mtuWarning)
+	if !l.Disarmed {
+		d.Verdicts = b.compiler.Compile(policies, sub, world)
+	}
+	d.Warnings = sortWarnings(slices.Concat(unknownIdentities(s), refusals(refused), lowMTU(mtuWarning), unmeant(policies, sub, world)))
 	return d
 }
 
@@ -121,11 +127,6 @@ func selfIdentity(s state.Snapshot, l Local) mesh.Identity {
 	return identity.Unknown
 }
 
-func verdicts(s state.Snapshot, l Local, self mesh.Identity) policy.Verdicts {
-	subject := policy.Subject{Identity: self, Labels: s.Identities[self], Cluster: l.Cluster.Name}
-	return policy.Compile(slices.Collect(maps.Values(s.Policies)), subject, policy.World{Labels: s.Identities})
-}
-
 func links(l Local) []datapath.Link {
 	out := []datapath.Link{{Name: l.Device, Tunnel: true}}
 	for _, name := range l.Uplinks {
@@ -145,25 +146,6 @@ func routes(l Local) []datapath.Route {
 		}
 		out = append(out, datapath.Route{Prefix: pool, Source: source}, datapath.Route{Prefix: pool, Unreachable: true})
 	}
-	return out
-}
-
-func warnings(s state.Snapshot, refused []encryption.Refusal, mtu string) []Warning {
-	var out []Warning
-	for p, e := range s.Endpoints {
-		if !known(s, e.Identity) {
-			out = append(out, Warning{Code: "identity-unknown", Text: fmt.Sprintf("address %s has identity %d, whose labels are unknown: its traffic is dropped until they are", p, e.Identity)})
-		}
-	}
-	for _, r := range refused {
-		out = append(out, Warning{Code: "peer-refused", Text: fmt.Sprintf("no tunnel for %s", r)})
-	}
-	if mtu != "" {
-		out = append(out, Warning{Code: "mtu-low", Text: mtu})
-	}
-	slices.SortFunc(out, func(a, b Warning) int {
-		return cmp.Or(strings.Compare(a.Code, b.Code), strings.Compare(a.Text, b.Text))
-	})
 	return out
 }
 

@@ -287,10 +287,12 @@ func TestThePlanDependsOnTheLastStateAlone(t *testing.T) {
 		for variant, seq := range variants(steps) {
 			t.Run(name+"/"+variant, func(t *testing.T) {
 				s := state.New("own")
+				var b Builder
+				var got Desired
 				for _, w := range seq {
 					w.say(t, s)
+					got = b.Build(s.Snapshot(), local())
 				}
-				got := Build(s.Snapshot(), local())
 				if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}, netip.AddrPort{}),
 					cmpopts.SortSlices(func(a, b Warning) bool { return a.Text < b.Text })); diff != "" {
 					t.Error(diff)
@@ -318,7 +320,8 @@ func BenchmarkBuild5000Hosts(b *testing.B) {
 			tables.Endpoints[p] = mesh.Endpoint{Prefix: p, Identity: id, Host: n.Addresses[0]}
 		}
 	})
+	var builder Builder
 	for b.Loop() {
-		Build(s.Snapshot(), local())
+		builder.Build(s.Snapshot(), local())
 	}
 }
