@@ -9,6 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/plexusmesh/plexus/datapath"
 	"github.com/plexusmesh/plexus/identity"
 	"github.com/plexusmesh/plexus/mesh"
 	"github.com/plexusmesh/plexus/policy"
@@ -74,7 +75,7 @@ func validated(check func(string) error) func(string) (string, error) {
 
 // host reads one of hosts.
 func (d *fileDecoder) host(key, n *yaml.Node, path string) {
-	h := Host{Name: key.Value}
+	h := Host{Name: key.Value, Pinholes: map[datapath.Pinhole]string{}}
 	if err := mesh.ValidateNodeName(h.Name); err != nil {
 		d.refuse(key.Line, path, "host name %.60q is malformed: use at most 63 lower-case letters, digits, inner dashes and dots", h.Name)
 	}

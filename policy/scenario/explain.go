@@ -173,9 +173,7 @@ func (e *evaluation) answer(a asked) Answer {
 		for i, to := range a.to {
 			js, note := e.pair(a, from, to, a.flow[i])
 			out.Judgements = append(out.Judgements, js...)
-			if note != "" && !slices.Contains(out.Notes, note) {
-				out.Notes = append(out.Notes, note)
-			}
+			out.note(append(e.unknown(js), note)...)
 			if slices.ContainsFunc(js, func(j Judgement) bool { return j.Verdict == Deny }) {
 				denied++
 			} else {
@@ -193,7 +191,27 @@ func (e *evaluation) answer(a asked) Answer {
 	}
 	out.Rule = decisive(out)
 	if a.Flow.neighbourDiscovery() {
-		out.Notes = append(out.Notes, "neighbour discovery on the link passes before any policy is asked")
+		out.note("neighbour discovery on the link passes before any policy is asked")
+	}
+	return out
+}
+
+// note adds notes that are not there yet.
+func (a *Answer) note(notes ...string) {
+	for _, n := range notes {
+		if n != "" && !slices.Contains(a.Notes, n) {
+			a.Notes = append(a.Notes, n)
+		}
+	}
+}
+
+// unknown says where a flow that policy denies might pass all the same.
+func (e *evaluation) unknown(js []Judgement) []string {
+	var out []string
+	for _, j := range js {
+		if h := e.known.byName[j.Host]; h != nil && h.Pinholes == nil && j.Verdict == Deny {
+			out = append(out, fmt.Sprintf("what passes on %s whatever policy says is known there alone: plexus policy failsafe on it lists that", h.Name))
+		}
 	}
 	return out
 }

@@ -17,7 +17,7 @@ import (
 // live is a mesh with two hosts that are alike, one that is not, and a pod of a
 // cluster that federates.
 func live() Mesh {
-	m := Mesh{Cluster: "vms", World: policy.World{Labels: make(map[mesh.Identity]identity.Labels)}, Owners: make(map[netip.Addr]mesh.Identity)}
+	m := Mesh{Cluster: "vms", World: policy.World{Labels: make(map[mesh.Identity]identity.Labels)}, Owners: make(map[netip.Prefix]mesh.Identity)}
 	for i, h := range []struct{ name, app string }{{"web-1", "web"}, {"web-2", "web"}, {"db-1", "db"}} {
 		id := firstIdentity + mesh.Identity(len(h.app))
 		labels := identity.HostLabels(map[string]string{"app": h.app}, "default", mesh.Cluster{Name: "vms"})
@@ -26,7 +26,7 @@ func live() Mesh {
 	}
 	pod := mesh.Identity(2<<16 | 300)
 	m.World.Labels[pod] = identity.HostLabels(map[string]string{"app": "web", "kind": "pod"}, "default", mesh.Cluster{Name: "k8s"})
-	m.Owners[netip.MustParseAddr("10.0.0.5")] = pod
+	m.Owners[netip.MustParsePrefix("10.0.0.0/30")] = pod
 	m.Hosts[2].NamedPorts = []mesh.NamedPort{{Name: "pg", Port: 5432, Protocol: "TCP"}}
 	m.Hosts[2].Pinholes = map[datapath.Pinhole]string{
 		{Direction: policy.Ingress, Protocol: 6, Port: 22, Remote: netip.MustParsePrefix("192.0.2.0/31")}: "SSH server that listens on this host",
@@ -53,8 +53,11 @@ ingress at db-1, 192.0.2.2 (web-2): deny: denied: policy default/db selects db-1
 egress at web-1, …, db-1: allow: allowed by web-out egress[0] (p.yaml:20 )
 ingress at db-1, web-1, …: allow: allowed by default/db ingress[0] (p.yaml:9 the database serves the web)
 ingress at db-1, app=web,io.cilium.k8s.policy.cluster=k8s,kind=pod: deny: denied: policy default/db selects db-1 for ingress, and no rule allows this`},
-		{"an address of a pod", "10.0.0.5", "db-1", "5432/TCP", func(m *Mesh) { m.EveryCluster = true }, `allow default/db ingress[0]
-ingress at db-1, 10.0.0.5 (app=web,io.cilium.k8s.policy.cluster=k8s,kind=pod): allow: allowed by default/db ingress[0] (p.yaml:9 the database serves the web)`},
+		{"an address of a pod", "10.0.0.1", "db-1", "5432/TCP", func(m *Mesh) { m.EveryCluster = true }, `allow default/db ingress[0]
+ingress at db-1, 10.0.0.1 (app=web,io.cilium.k8s.policy.cluster=k8s,kind=pod): allow: allowed by default/db ingress[0] (p.yaml:9 the database serves the web)`},
+		{"pinholes that are not known", "198.51.100.1", "db-1", "22/TCP", func(m *Mesh) { m.Hosts[2].Pinholes = nil }, `deny 
+what passes on db-1 whatever policy says is known there alone: plexus policy failsafe on it lists that
+ingress at db-1, 198.51.100.1: deny: denied: policy default/db selects db-1 for ingress, and no rule allows this`},
 		{"disarmed", "198.51.100.1", "db-1", "80/TCP", func(m *Mesh) { m.Hosts[2].Disarmed = true }, `allow 
 ingress at db-1, 198.51.100.1: allow: policy is suspended on db-1 (plexus disarm): everything passes`},
 		{"a host's own file", "198.51.100.1", "db-1", "80/TCP", func(m *Mesh) {
@@ -82,6 +85,7 @@ ingress at db-1, 198.51.100.1: allow: allowed by local:own ingress[0] (own.yaml:
 			}
 			a := answers[0]
 			got := []string{fmt.Sprintf("%s %s", a.Verdict, a.Rule)}
+			got = append(got, a.Notes...)
 			for _, j := range a.Judgements {
 				line := fmt.Sprintf("%s at %s, %s: %s: %s", j.Direction, j.Host, j.Peer, j.Verdict, j.Why)
 				if j.Policy != nil {

@@ -28,7 +28,7 @@ type Mesh struct {
 	EveryCluster bool   // see policy.Subject
 	Hosts        []Host // of the own mesh
 	World        policy.World
-	Owners       map[netip.Addr]mesh.Identity // of addresses that none of Hosts has, such as those of pods
+	Owners       map[netip.Prefix]mesh.Identity // of addresses, also those that none of Hosts has, such as those of pods
 }
 
 // Party is one side of a flow, named by one of its fields.

@@ -87,12 +87,22 @@ func (d directory) ofAddress(a netip.Addr) side {
 	if h, known := d.byAddr[a]; known {
 		s = d.ofHost(h)
 		s.name = fmt.Sprintf("%s (%s)", a, h.Name)
-	} else if id, known := d.mesh.Owners[a]; known {
+	} else if id := d.owner(a); id != identity.Unknown {
 		s = d.ofIdentity(id)
 		s.name = fmt.Sprintf("%s (%s)", a, s.name)
 	}
 	s.addrs = []netip.Addr{a}
 	return s
+}
+
+// owner returns the identity of the longest prefix that holds a.
+func (d directory) owner(a netip.Addr) mesh.Identity {
+	for bits := a.BitLen(); bits >= 0; bits-- {
+		if id, known := d.mesh.Owners[netip.PrefixFrom(a, bits).Masked()]; known {
+			return id
+		}
+	}
+	return identity.Unknown
 }
 
 // ofIdentity returns somebody with the identity. Those of the own mesh are hosts.
