@@ -59,11 +59,11 @@ func TestPostureIsSaidInWords(t *testing.T) {
 	for enforced, want := range map[[2]bool]string{
 		{}: "open", {true, false}: "closed for ingress", {false, true}: "closed for egress", {true, true}: "closed: ",
 	} {
-		if got := posture(&d, enforced); !strings.HasPrefix(got, want) {
+		if got := posture(&d, policyStage{Enforced: enforced}, nil); !strings.HasPrefix(got, want) {
 			t.Errorf("posture(%v) = %q, want %q…", enforced, got, want)
 		}
 	}
-	if got := posture(nil, [2]bool{}); !strings.HasPrefix(got, "not known yet") {
+	if got := posture(nil, policyStage{}, nil); !strings.HasPrefix(got, "not known yet") {
 		t.Errorf("posture before the first plan: %q", got)
 	}
 }
@@ -97,7 +97,7 @@ func TestStateOf(t *testing.T) {
 
 // An agent that does not understand a policy cannot tell whom it selects.
 func TestAPolicyKnownByNameAloneHoldsThePlan(t *testing.T) {
-	m := &member{refused: &refusals{}}
+	m := &member{refused: &refusals{}, unrestored: &refusals{}}
 	known := state.Snapshot{Tables: state.Tables{Policies: map[string]policy.Policy{"db": {}}}}
 	m.refused.note("nodes/web", errors.New("not JSON"))
 	if m.blind(known) {

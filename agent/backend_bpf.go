@@ -159,10 +159,10 @@ func (a *agent) Pinholes(context.Context) ([]api.Pinhole, error) {
 		if desired != nil && desired.Pinholes[p] != "" {
 			why = desired.Pinholes[p]
 		}
-		out = append(out, api.Pinhole{Direction: p.Direction.String(), Protocol: policy.ProtocolName(p.Protocol), Port: p.Port, Why: why})
+		out = append(out, api.Pinhole{Direction: p.Direction.String(), Protocol: policy.ProtocolName(p.Protocol), Port: p.Port, Remote: p.Remote, Why: why})
 	}
 	slices.SortFunc(out, func(a, b api.Pinhole) int {
-		return cmp.Or(strings.Compare(a.Direction, b.Direction), strings.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
+		return cmp.Or(strings.Compare(a.Direction, b.Direction), strings.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port), a.Remote.Compare(b.Remote))
 	})
 	return out, nil
 }

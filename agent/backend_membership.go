@@ -244,7 +244,19 @@ func (a *agent) farewell(ctx context.Context, m *member, force bool) error {
 // forget removes everything that makes this host a member or a server, or half
 // of one.
 func (a *agent) forget(ctx context.Context) error {
-	return errors.Join(a.undo(ctx, nil), bootstrap.Remove(a.opts.Config.StateDir))
+	dir := a.opts.Config.StateDir
+	return errors.Join(a.undo(ctx, nil), bootstrap.Remove(dir), removeFiles(snapshotFile(dir), trialFile(dir), disarmedFile(dir)))
+}
+
+// removeFiles removes those of the files that exist.
+func removeFiles(paths ...string) error {
+	var errs []error
+	for _, path := range paths {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // addresses returns those that other hosts may reach this one at.

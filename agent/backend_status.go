@@ -3,7 +3,6 @@ package agent
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -13,10 +12,10 @@ import (
 
 	"github.com/plexusmesh/plexus/agent/api"
 	"github.com/plexusmesh/plexus/encryption/wg"
-	"github.com/plexusmesh/plexus/kvstore"
 	"github.com/plexusmesh/plexus/mesh"
 	"github.com/plexusmesh/plexus/plan"
 	"github.com/plexusmesh/plexus/policy"
+	"github.com/plexusmesh/plexus/state"
 )
 
 // idleAfter is how long a tunnel counts as connected after a handshake: a used
@@ -44,8 +43,8 @@ func (m *member) status(ctx context.Context) api.Status {
 		}
 		st.Sources = append(st.Sources, src)
 	}
-	st.Datapath = m.datapath(desired)
-	st.Warnings = m.warnings(desired)
+	st.Datapath = m.datapath(desired, snapshot)
+	st.Warnings = m.warnings(desired, snapshot)
 	peers, err := m.peers(ctx, desired)
 	if err != nil && applied != nil {
 		st.Warnings = append(st.Warnings, api.Warning{Code: "wireguard-unreadable", Severity: "error", Text: err.Error()})
@@ -90,12 +89,13 @@ func (m *member) self(d *plan.Desired) api.NodeStatus {
 	return n
 }
 
-func (m *member) datapath(d *plan.Desired) api.DatapathStatus {
+func (m *member) datapath(d *plan.Desired, s state.Snapshot) api.DatapathStatus {
 	stage := m.kernel.verdicts.Stage()
 	st := api.DatapathStatus{
 		WireGuard: string(m.kernel.Kind()), PolicyRevision: stage.Mesh,
-		Posture: posture(d, stage.Enforced), PolicyEntries: stage.Entries,
+		Posture: posture(d, stage, m.suspended()), PolicyEntries: stage.Entries,
 	}
+	m.exceptions(&st, stage, s.Revision)
 	links, err := m.kernel.programs.ListLinks()
 	if err == nil {
 		for _, l := range links {
@@ -108,10 +108,29 @@ func (m *member) datapath(d *plan.Desired) api.DatapathStatus {
 	return st
 }
 
+// exceptions say why the kernel does not, or not for good, enforce the newest
+// revision r.
+func (m *member) exceptions(st *api.DatapathStatus, stage policyStage, r state.Revision) {
+	if stage.Lapsed {
+		st.Lapsed = stage.Mesh
+	}
+	if o := m.probation.look(r); o.Left > 0 && stage.Mesh == r.Number && !stage.Lapsed && !stage.Disarmed {
+		st.Pending = &api.Pending{Revision: r.Number, ConfirmBy: time.Now().Add(o.Left), Seconds: int64(o.Left.Seconds())}
+	}
+	if s := m.suspended(); s != nil {
+		answer := api.Disarmed(*s)
+		st.Disarmed = &answer
+	}
+}
+
 // posture says what happens to a new flow that no rule names.
-func posture(d *plan.Desired, enforced [2]bool) string {
-	in, out := enforced[policy.Ingress], enforced[policy.Egress]
+func posture(d *plan.Desired, stage policyStage, s *suspension) string {
+	in, out := stage.Enforced[policy.Ingress], stage.Enforced[policy.Egress]
 	switch {
+	case s != nil:
+		return fmt.Sprintf("POLICY IS SUSPENDED since %s: EVERY FLOW PASSES; plexus arm puts policy back", s.Since.Format(time.RFC3339))
+	case stage.Disarmed:
+		return "POLICY IS NOT ENFORCED YET after plexus arm: EVERY FLOW PASSES"
 	case d == nil:
 		return "not known yet: what an earlier run enforced stays in force"
 	case in && out:
@@ -167,69 +186,6 @@ func peerStatus(n mesh.Node, p wg.PeerStatus, wanted bool) api.PeerStatus {
 		st.State, st.Path = "refused", ""
 	}
 	return st
-}
-
-// warnings collects what a person should know, from every part.
-func (m *member) warnings(d *plan.Desired) []api.Warning {
-	var out []api.Warning
-	add := func(code, severity, text string) {
-		out = append(out, api.Warning{Code: code, Severity: severity, Text: text})
-	}
-	for _, mir := range m.mirrors {
-		if st := mir.Status(); st.Err != nil {
-			out = append(out, m.unread(st.Err))
-			break // the others say the same
-		}
-	}
-	for _, h := range m.conductor.Health() {
-		if h.Err != nil {
-			add("resource-failing", "error", h.Err.Error())
-		}
-	}
-	for _, err := range m.refused.List() {
-		add("entry-refused", "warning", err.Error())
-	}
-	if st := m.publisher.Status(); st.Err != nil {
-		add("claim-pending", "warning", fmt.Sprintf("this host's claim is not written yet: %v", st.Err))
-	}
-	if d != nil {
-		for _, w := range d.Warnings {
-			add(w.Code, "warning", w.Text)
-		}
-	}
-	if m.blind(m.store.Snapshot()) {
-		add("policy-unreadable", "error", "some policy cannot be understood by this agent, so that what was in force stays in force: upgrade plexusd")
-	}
-	return append(out, m.ownWarnings()...)
-}
-
-// unread says why etcd cannot be read: it is away, or it does not take this host
-// for a member any more, which then never hears of its own removal.
-func (m *member) unread(err error) api.Warning {
-	if errors.Is(err, kvstore.ErrPermission) || errors.Is(err, kvstore.ErrUnauthenticated) {
-		return api.Warning{Code: "access-refused", Severity: "error",
-			Text: fmt.Sprintf("the mesh refuses this host: it was removed, or its certificate was revoked; what was in force stays so: leave with plexus leave --force and join again: %v", err)}
-	}
-	return api.Warning{Code: "etcd-unreachable", Severity: "warning",
-		Text: fmt.Sprintf("etcd cannot be read (%s): what is known stays in force: %v", strings.Join(m.enrolment.Etcd, ", "), err)}
-}
-
-func (m *member) ownWarnings() []api.Warning {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var out []api.Warning
-	if m.unlisted {
-		out = append(out, api.Warning{Code: "not-in-mesh", Severity: "error",
-			Text: "the mesh does not know this host: it was removed, or its identity is gone; what was in force stays so: leave with plexus leave --force and join again"})
-	}
-	if m.uplinks != nil && len(m.uplinks.Uplinks) == 0 {
-		out = append(out, api.Warning{Code: "no-uplink", Severity: "error",
-			Text: "no network interface is managed: none has a default route or a global address; name them with the setting interfaces"})
-	}
-	if m.reported != nil {
-		out = append(out, api.Warning{Code: "address-unseen", Severity: "warning", Text: m.reported.Error()})
-	}
-	return out
 }
 
 // serverNames names the mesh's servers, for people.

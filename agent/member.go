@@ -5,12 +5,14 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
-	"net/netip"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/plexusmesh/plexus/agent/facts"
+	"github.com/plexusmesh/plexus/agent/localpolicy"
+	"github.com/plexusmesh/plexus/agent/snapshot"
 	"github.com/plexusmesh/plexus/control"
 	"github.com/plexusmesh/plexus/control/client"
 	"github.com/plexusmesh/plexus/datapath/device"
@@ -32,10 +34,22 @@ type member struct {
 	enrolment control.Enrolment
 	started   time.Time
 
-	etcd      *kvstore.Client
-	mirrors   []*mirror.Mirror
-	refused   *refusals
-	store     *state.Store
+	failsafe   facts.Failsafe
+	namedPorts []mesh.NamedPort
+	looks      *facts.Looks // for planning alone
+	planner    plan.Builder // for planning alone
+	claimed    *mesh.Claim  // for planning alone: what was published last; nil for nothing
+
+	etcd       *kvstore.Client
+	sources    []source
+	mirrors    []*mirror.Mirror
+	refused    *refusals
+	unrestored *refusals // of what an earlier run knew
+	store      *state.Store
+	keeper     *snapshot.Keeper
+	probation  *probation
+	directory  *localpolicy.Directory
+
 	kernel    *kernel
 	conductor *reconcile.Conductor[plan.Desired]
 	publisher *publish.Publisher
@@ -45,14 +59,17 @@ type member struct {
 	moved     chan struct{} // holds one token while its addresses have news
 	governed  chan struct{} // closed once the kernel held everything for the first time
 
-	mu        sync.Mutex
-	uplinks   *device.State // nil until found
-	ssh       []uint16      // ports of SSH servers, and those of the look before
-	sshBefore []uint16
-	desired   *plan.Desired // nil until planned
-	applied   *plan.Desired // nil until the kernel held all of it once
-	unlisted  bool          // whether the mesh does not know this host
-	reported  error         // why servers could not be shown our addresses
+	arming sync.Mutex // held by disarm and arm, which exclude each other
+
+	mu         sync.Mutex
+	uplinks    *device.State   // nil until found
+	found      facts.Found     // who listens here
+	own        localpolicy.Set // this host's own policies
+	suspension *suspension     // nil while policy is enforced
+	desired    *plan.Desired   // nil until planned
+	applied    *plan.Desired   // nil until the kernel held all of it once
+	unlisted   bool            // whether the mesh does not know this host
+	reported   error           // why servers could not be shown our addresses
 }
 
 // newMember builds the parts around k, which is then the member's to close, also
@@ -60,16 +77,61 @@ type member struct {
 func newMember(o Options, e control.Enrolment, k *kernel) (*member, error) {
 	m := &member{
 		opts: o, logger: o.Logger, enrolment: e, kernel: k, started: time.Now(),
-		refused: &refusals{}, news: make(chan struct{}, 1), moved: make(chan struct{}, 1), governed: make(chan struct{}),
+		refused: &refusals{}, unrestored: &refusals{}, news: make(chan struct{}, 1), moved: make(chan struct{}, 1), governed: make(chan struct{}),
 	}
 	tlsConfig, err := client.TLS(e)
 	if err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	if err := errors.Join(m.configure(), m.remember()); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	if err := m.open(tlsConfig); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
+}
+
+// configure reads the settings that say what passes under any policy.
+func (m *member) configure() (err error) {
+	cfg := m.opts.Config
+	if m.failsafe, err = facts.ParseFailsafe(cfg.Failsafe); err != nil {
+		return err
+	}
+	if m.namedPorts, err = facts.ParseNamedPorts(cfg.NamedPorts); err != nil {
+		return err
+	}
+	m.looks = facts.NewLooks("/proc", m.namedPorts)
+	return nil
+}
+
+// remember reads what an earlier run left on disk, and this host's own policies.
+func (m *member) remember() (err error) {
+	cfg := m.opts.Config
+	m.sources = ownCluster(m.enrolment.Cluster)
+	if m.keeper, err = openKeeper(m.opts, m.enrolment, m.sources); err != nil {
+		return err
+	}
+	if m.probation, err = openProbation(cfg.StateDir, m.logger); err != nil {
+		return err
+	}
+	m.suspension = loadSuspension(cfg.StateDir)
+	o := localpolicy.Options{Dir: cfg.Policy.Dir, Logger: m.logger, Changed: m.setOwn}
+	if img := m.keeper.Earlier(); img != nil {
+		o.Accepted = img.Files
+	}
+	m.directory, m.own = localpolicy.Open(o)
+	m.keeper.SetFiles(m.own.Accepted)
+	return nil
+}
+
+// setOwn takes what this host's own policy files say.
+func (m *member) setOwn(s localpolicy.Set) {
+	m.keeper.SetFiles(s.Accepted)
+	m.mu.Lock()
+	m.own = s
+	m.mu.Unlock()
+	signal(m.news)
 }
 
 func (m *member) open(tlsConfig *tls.Config) (err error) {
@@ -87,6 +149,7 @@ func (m *member) open(tlsConfig *tls.Config) (err error) {
 	if err != nil {
 		return err
 	}
+	m.kernel.verdicts.host = m.enrolment.Node
 	m.names = &names{rules: m.kernel.verdicts.Rule}
 	m.flows, err = observe.New(observe.Options{Node: m.enrolment.Node, Capacity: m.opts.Config.Flows.Capacity, Resolver: m.names})
 	m.conductor = reconcile.New(reconcile.Options[plan.Desired]{
@@ -99,14 +162,13 @@ func (m *member) open(tlsConfig *tls.Config) (err error) {
 
 // listen prepares a mirror for each source.
 func (m *member) listen() error {
-	sources := ownCluster(m.enrolment.Cluster)
 	var ranks []string
-	for _, s := range sources {
+	for _, s := range m.sources {
 		ranks = append(ranks, s.name)
 	}
 	m.store = state.New(ranks...)
-	f := feed{client: m.etcd, store: m.store, refused: m.refused, logger: m.logger}
-	for _, s := range sources {
+	f := feed{client: m.etcd, store: m.store, keep: m.keeper, refused: m.refused, logger: m.logger}
+	for _, s := range m.sources {
 		mir, err := f.mirror(s)
 		if err != nil {
 			return err
@@ -130,9 +192,13 @@ func (m *member) Close() error {
 
 // Run keeps this host what the mesh wants it to be until ctx ends.
 func (m *member) Run(ctx context.Context) error {
+	m.suspend()
 	g, ctx := errgroup.WithContext(ctx)
 	watcher := device.NewWatcher(m.deviceOptions(), m.logger, m.setUplinks)
-	parts := []func(context.Context) error{watcher.Run, m.publisher.Run, m.conductor.Run, m.planning, m.reporting, m.recording}
+	parts := []func(context.Context) error{
+		watcher.Run, m.directory.Run, m.publisher.Run, m.conductor.Run, m.planning, m.restoring, m.reporting, m.recording,
+		m.keeper.Run, m.probation.Run,
+	}
 	for _, mir := range m.mirrors {
 		parts = append(parts, mir.Run)
 	}
@@ -200,12 +266,4 @@ func (m *member) awaitGoverned(ctx context.Context) bool {
 		return true
 	}
 	return false
-}
-
-// claim is what this host says of itself.
-func (m *member) claim(addresses []netip.Addr) mesh.Claim {
-	return mesh.Claim{
-		Node: m.enrolment.Node, Addresses: addresses, Key: m.kernel.key.Public(),
-		Port: uint16(m.opts.Config.WireGuard.Port), Version: m.opts.Version,
-	}
 }

@@ -80,9 +80,9 @@ func TestRulesOfTheRevisionBeforeKeepTheirNames(t *testing.T) {
 	rules := func(id policy.RuleID, name string) map[policy.RuleID]policy.RuleRef {
 		return map[policy.RuleID]policy.RuleRef{id: {Policy: name, Section: "ingress[0]"}}
 	}
-	v.record(plan.Desired{Verdicts: policy.Verdicts{Rules: rules(1, "old")}})
-	v.record(plan.Desired{Verdicts: policy.Verdicts{Rules: rules(2, "new")}})
-	v.record(plan.Desired{Verdicts: policy.Verdicts{Rules: rules(2, "new")}})
+	v.recordLocked(policyStage{Rules: rules(1, "old")})
+	v.recordLocked(policyStage{Rules: rules(2, "new")})
+	v.recordLocked(policyStage{Rules: rules(2, "new")})
 	for id, want := range map[policy.RuleID]string{1: "old ingress[0]", 2: "new ingress[0]", 3: ""} {
 		if got := v.Rule(id); got != want {
 			t.Errorf("Rule(%d) = %q, want %q", id, got, want)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/plexusmesh/plexus/agent/snapshot"
 	"github.com/plexusmesh/plexus/identity"
 	"github.com/plexusmesh/plexus/kvstore/mirror"
 	"github.com/plexusmesh/plexus/kvstore/schema"
@@ -222,6 +223,7 @@ func (r *refusals) List() []error {
 type feed struct {
 	client  mirror.Lister
 	store   *state.Store
+	keep    *snapshot.Keeper // what was delivered, for the next run; nil for none
 	refused *refusals
 	logger  *slog.Logger
 }
@@ -230,6 +232,7 @@ type feed struct {
 // nobody ever sees half of a transaction.
 func (f feed) mirror(s source) (*mirror.Mirror, error) {
 	whole := make(map[string]change) // by key: what has come since the last revision
+	var came []snapshot.Change       // the same, as it came
 	return mirror.New(mirror.Options{
 		Lister: f.client, Prefix: s.prefix, Logger: f.logger,
 		OnPut: func(name string, value []byte) {
@@ -241,10 +244,12 @@ func (f feed) mirror(s source) (*mirror.Mirror, error) {
 			if c != nil {
 				whole[name] = c
 			}
+			came = append(came, snapshot.Change{Name: name, Value: value, Refused: c == nil})
 		},
 		OnDelete: func(name string) {
 			whole[name] = s.remove(name)
 			f.refused.note(s.name+"/"+name, nil)
+			came = append(came, snapshot.Change{Name: name, Gone: true})
 		},
 		OnRevision: func(int64) {
 			if len(whole) > 0 {
@@ -254,8 +259,13 @@ func (f feed) mirror(s source) (*mirror.Mirror, error) {
 					}
 				})
 			}
+			f.keep.Note(s.name, came)
 			clear(whole)
+			came = nil
 		},
-		OnSynced: func() { f.store.SetSynced(s.name) },
+		OnSynced: func() {
+			f.store.SetSynced(s.name)
+			f.keep.Synced(s.name)
+		},
 	})
 }

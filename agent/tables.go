@@ -5,12 +5,9 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"sync"
 
 	"github.com/plexusmesh/plexus/datapath"
-	"github.com/plexusmesh/plexus/datapath/bpfmap"
 	"github.com/plexusmesh/plexus/plan"
-	"github.com/plexusmesh/plexus/policy"
 	"github.com/plexusmesh/plexus/reconcile"
 )
 
@@ -94,77 +91,4 @@ func setOf[K comparable](ks []K) map[K]struct{} {
 		out[k] = struct{}{}
 	}
 	return out
-}
-
-// verdicts keeps the policy map as desired: whole revisions, one at a time. The
-// kernel's copy is read once, at the start; nobody else writes it.
-type verdicts struct {
-	maps *bpfmap.Policy
-
-	mu     sync.Mutex
-	loaded *bpfmap.Ruleset
-	stage  policyStage
-}
-
-// policyStage is what the kernel enforces, for status and for naming rules.
-type policyStage struct {
-	Mesh     uint64 // revision of the mesh's policies
-	Enforced [2]bool
-	Entries  int
-	Rules    map[policy.RuleID]policy.RuleRef
-	Earlier  map[policy.RuleID]policy.RuleRef // of the revision before: flows may still name them
-}
-
-func (v *verdicts) Name() string { return "policy" }
-
-func (v *verdicts) Ensure(_ context.Context, d plan.Desired) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.loaded == nil {
-		have, err := v.maps.List()
-		if err != nil {
-			return err
-		}
-		v.loaded = &have
-	}
-	want := bpfmap.Ruleset{Entries: d.Verdicts.Entries, Prefixes: d.Verdicts.Prefixes}
-	if !equalRules(want, *v.loaded) {
-		if _, err := v.maps.Load(want); err != nil {
-			return err
-		}
-		v.loaded = &want
-	}
-	v.record(d)
-	return nil
-}
-
-func (v *verdicts) record(d plan.Desired) {
-	next := policyStage{Mesh: d.Revision, Enforced: d.Verdicts.Enforced, Entries: len(d.Verdicts.Entries), Rules: d.Verdicts.Rules, Earlier: v.stage.Earlier}
-	if !maps.Equal(v.stage.Rules, next.Rules) {
-		next.Earlier = v.stage.Rules
-	}
-	v.stage = next
-}
-
-// Prune has nothing to do: a revision replaces the one before it whole.
-func (v *verdicts) Prune(context.Context, plan.Desired, bool) error { return nil }
-
-// Stage returns what the kernel enforces now.
-func (v *verdicts) Stage() policyStage {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.stage
-}
-
-// Rule names a rule of this revision or of the one before.
-func (v *verdicts) Rule(id policy.RuleID) string {
-	s := v.Stage()
-	if ref, ok := s.Rules[id]; ok {
-		return ref.String()
-	}
-	return s.Earlier[id].String()
-}
-
-func equalRules(a, b bpfmap.Ruleset) bool {
-	return maps.Equal(a.Entries, b.Entries) && maps.Equal(a.Prefixes, b.Prefixes)
 }

@@ -30,7 +30,8 @@ type Options struct {
 	Logger  *slog.Logger
 }
 
-// Keeper keeps the snapshot of one host.
+// Keeper keeps the snapshot of one host. A nil Keeper takes what it is told and
+// keeps nothing.
 type Keeper struct {
 	opts    Options
 	changed chan struct{} // holds one token while there is something to write
@@ -56,7 +57,8 @@ func (l *ledger) all() Values { return overlay(l.earlier, l.now) }
 // Change is one thing that a source delivered.
 type Change struct {
 	Name  string
-	Value []byte // nil when it is gone
+	Value []byte
+	Gone  bool // whether there is nothing of that name any more
 	// Refused says that this daemon could not read the value. Then the one before
 	// it is kept, which is still in use; where there is none, the unreadable one is
 	// kept, so that the next run does not take what it says for absent.
@@ -127,6 +129,9 @@ func (k *Keeper) Failed() error {
 
 // Note records what a source delivered at once. No snapshot holds a part of it.
 func (k *Keeper) Note(source string, changes []Change) {
+	if k == nil {
+		return
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	l, known := k.ledgers[source]
@@ -146,7 +151,7 @@ func (l *ledger) note(c Change) bool {
 	if !known {
 		was, known = l.earlier[c.Name]
 	}
-	if c.Value == nil {
+	if c.Gone {
 		delete(l.now, c.Name)
 		delete(l.earlier, c.Name)
 		return known
@@ -161,6 +166,9 @@ func (l *ledger) note(c Change) bool {
 
 // Synced records that source has delivered everything that it has.
 func (k *Keeper) Synced(source string) {
+	if k == nil {
+		return
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if l, known := k.ledgers[source]; known && !l.synced {

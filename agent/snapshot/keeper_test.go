@@ -145,7 +145,7 @@ func TestTheNextRunGoesOnFromWhatIsOnDisk(t *testing.T) {
 		t.Errorf("while nodes are listed: want -, got +:\n%s", diff)
 	}
 	k.Synced("nodes")
-	k.Note("policies", []Change{{Name: "db"}})
+	k.Note("policies", []Change{{Name: "db", Gone: true}})
 	if err := k.save(); err != nil {
 		t.Fatal(err)
 	}
