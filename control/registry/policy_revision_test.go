@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -299,6 +300,41 @@ func TestTrialEndsOnce(t *testing.T) {
 	if now.Pending() || now.Expired == (confirmed == nil) || now.Revision > 3 {
 		t.Errorf("then %+v; confirm: %v", now, confirmed)
 	}
+}
+
+// contended is a store where somebody else is first some times.
+type contended struct {
+	*planted
+	times int
+	first func()
+}
+
+func (c *contended) Commit(ctx context.Context, conds []kvstore.Cond, ops []kvstore.Op) (bool, error) {
+	if c.times > 0 {
+		c.times--
+		c.first()
+	}
+	return c.planted.Commit(ctx, conds, ops)
+}
+
+func TestContendedExpiryIsTriedAgain(t *testing.T) {
+	f := newMesh(t, "10.210.0.0/16")
+	f.apply(document("a", "web"))
+	before := f.documents()
+	r := f.try(document("a", "db"))
+	opts := f.opts
+	opts.Store = &contended{planted: f.store, times: 3, first: func() {
+		kv, _, err := f.store.Get(t.Context(), schema.PolicyRevisionKey)
+		f.must(err)
+		_, err = f.store.Put(t.Context(), kv.Key, kv.Value, 0)
+		f.must(err)
+	}}
+	other, err := New(opts)
+	f.must(err)
+	if _, err := other.RollbackExpired(t.Context(), r.ConfirmBy); err != nil {
+		t.Errorf("taken back: %v", err)
+	}
+	f.stands(before)
 }
 
 func TestBaseOfAReview(t *testing.T) {
