@@ -31,6 +31,7 @@ type Backend interface {
 	ConfirmPolicies(context.Context, ConfirmRequest) (Revision, error)
 	RollbackPolicies(context.Context, RollbackRequest) (ApplyResult, error)
 	PolicyHistory(context.Context) ([]Revision, error) // the last change first
+	Explain(context.Context, ExplainRequest) (Explanation, error)
 
 	IPCache(context.Context) ([]IPCacheEntry, error)
 	PolicyMap(context.Context) ([]PolicyEntry, error)

@@ -32,6 +32,7 @@ const (
 	pathRollback   = pathPolicies + "/rollback"
 	pathHistory    = pathPolicies + "/history"
 	pathFailsafe   = "/v1/failsafe"
+	pathExplain    = "/v1/explain"
 	pathIPCache    = "/v1/bpf/ipcache"
 	pathPolicyMap  = "/v1/bpf/policy"
 	pathFlows      = "/v1/bpf/ct"
@@ -72,6 +73,14 @@ func (s *Server) policyRoutes(mux *http.ServeMux) {
 	mux.Handle("POST "+pathRollback, post(maxBody, b.RollbackPolicies))
 	mux.Handle("GET "+pathHistory, get(b.PolicyHistory))
 	mux.Handle("GET "+pathFailsafe, get(b.Pinholes))
+	mux.Handle("POST "+pathExplain, post(maxApplyBody, s.explain))
+}
+
+func (s *Server) explain(ctx context.Context, r ExplainRequest) (Explanation, error) {
+	if err := bounded(r.Files); err != nil {
+		return Explanation{}, err
+	}
+	return s.backend.Explain(ctx, r)
 }
 
 func (s *Server) review(ctx context.Context, r ReviewRequest) (Review, error) {

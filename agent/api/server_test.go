@@ -83,6 +83,9 @@ func (f *fake) RollbackPolicies(_ context.Context, r RollbackRequest) (ApplyResu
 func (f *fake) PolicyHistory(context.Context) ([]Revision, error) {
 	return []Revision{{Revision: 7}}, f.note("history")
 }
+func (f *fake) Explain(_ context.Context, r ExplainRequest) (Explanation, error) {
+	return Explanation{Verdict: VerdictDeny}, f.note(r)
+}
 
 func (f *fake) Observe(ctx context.Context, q observe.Query) iter.Seq2[observe.Flow, error] {
 	err := f.note(q)
@@ -160,6 +163,7 @@ func TestEveryCallReachesTheBackend(t *testing.T) {
 	files, base := []PolicyFile{{Name: "p.yaml", Data: []byte("x: 1")}}, uint64(6)
 	applyReq := ApplyRequest{Files: files, Delete: []string{"prod/web"}, AllowEmpty: true, ConfirmWithin: time.Minute, Base: &base, Message: "m"}
 	reviewReq := ReviewRequest{Files: files, Delete: []string{"b"}, Terminal: &Terminal{netip.MustParseAddr("192.0.2.9"), 22}}
+	explainReq := ExplainRequest{From: "web-1", To: "app=db", Port: "5432/TCP", Files: files}
 	tests := []struct {
 		name  string
 		call  func() (any, error)
@@ -182,6 +186,7 @@ func TestEveryCallReachesTheBackend(t *testing.T) {
 		{"confirm", func() (any, error) { r, err := c.ConfirmPolicies(ctx, ConfirmRequest{7}); return r.State, err }, ConfirmRequest{7}, "in force"},
 		{"rollback", func() (any, error) { r, err := c.RollbackPolicies(ctx, RollbackRequest{5}); return r.Revision, err }, RollbackRequest{5}, "8"},
 		{"history", func() (any, error) { h, err := c.PolicyHistory(ctx); return h[0].Revision, err }, "history", "7"},
+		{"explain", func() (any, error) { e, err := c.Explain(ctx, explainReq); return e.Verdict, err }, explainReq, "deny"},
 		{"ipcache", func() (any, error) { return c.IPCache(ctx) }, "ipcache", "[]"},
 		{"policy map", func() (any, error) { return c.PolicyMap(ctx) }, "policymap", "[]"},
 		{"flows", func() (any, error) { return c.Flows(ctx) }, "flows", "[]"},
@@ -253,6 +258,10 @@ func TestBodiesAreBounded(t *testing.T) {
 		{"one byte over", apply(MaxPolicyBytes + 1), "policy documents of 2097153 bytes: the limit is 2097152 bytes"},
 		{"a review", func() error {
 			_, err := c.ReviewPolicies(t.Context(), ReviewRequest{Files: []PolicyFile{{Data: make([]byte, MaxPolicyBytes+1)}}})
+			return err
+		}(), "policy documents of 2097153 bytes: the limit is 2097152 bytes"},
+		{"a question", func() error {
+			_, err := c.Explain(t.Context(), ExplainRequest{Files: []PolicyFile{{Data: make([]byte, MaxPolicyBytes+1)}}})
 			return err
 		}(), "policy documents of 2097153 bytes: the limit is 2097152 bytes"},
 		{"ten megabytes", apply(10 << 20), "the limit is 3145728 bytes"},

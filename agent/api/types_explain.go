@@ -2,7 +2,9 @@ package api
 
 import (
 	"cmp"
+	"context"
 	"fmt"
+	"net/http"
 
 	"github.com/plexusmesh/plexus/policy"
 	"github.com/plexusmesh/plexus/policy/scenario"
@@ -92,4 +94,9 @@ func newJudgement(j scenario.Judgement) Judgement {
 		out.Staged = &StagedJudgement{Verdict: string(j.Staged.Verdict), Rule: j.Staged.Rule.String()}
 	}
 	return out
+}
+
+// Explain asks what policy says to a flow, and why.
+func (c *Client) Explain(ctx context.Context, r ExplainRequest) (Explanation, error) {
+	return call[Explanation](ctx, c, http.MethodPost, pathExplain, r)
 }

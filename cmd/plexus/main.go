@@ -15,13 +15,13 @@ import (
 	"syscall"
 )
 
-// Exit codes, as every plexus command has them. 4 is kept for policy tests
-// that do not pass.
+// Exit codes, as every plexus command has them.
 const (
 	exitOK       = 0
 	exitError    = 1
 	exitUsage    = 2
 	exitDegraded = 3
+	exitFailed   = 4 // a policy test did not pass
 )
 
 func main() { os.Exit(run()) }
@@ -37,6 +37,8 @@ func run() int {
 		return exitOK
 	case errors.Is(err, errDegraded):
 		return exitDegraded
+	case errors.Is(err, errTestsFailed):
+		return exitFailed
 	case ctx.Err() != nil:
 		return report(os.Stderr, "interrupted", exitError)
 	case errors.As(err, &usage), !a.running: // cobra's own errors come before a command runs
@@ -65,5 +67,8 @@ func asUsage(err error) error {
 	return usageError{err}
 }
 
-// errDegraded ends a command that has already said what is wrong.
-var errDegraded = errors.New("degraded")
+// These end a command that has already said what is wrong.
+var (
+	errDegraded    = errors.New("degraded")
+	errTestsFailed = errors.New("policy tests failed")
+)

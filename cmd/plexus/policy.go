@@ -20,7 +20,7 @@ other kinds have their kind before that: cidrgroup:office, networkpolicy:prod/we
 		Example: "  plexus policy apply -f web.yaml\n  plexus policy list",
 	},
 		newPolicyApply(a), newPolicyDelete(a), newPolicyDiff(a), newPolicyConfirm(a), newPolicyRollback(a), newPolicyHistory(a),
-		newPolicyList(a), newPolicyGet(a), newPolicyValidate(), newPolicyFailsafe(a))
+		newPolicyList(a), newPolicyGet(a), newPolicyValidate(), newPolicyTest(), newPolicyExplain(a), newPolicyFailsafe(a))
 }
 
 // policyID is what commands name a policy by.

@@ -71,34 +71,38 @@ var validColumns = []column[validPolicy]{
 
 // validate parses every file, and returns all problems also as one error.
 func validate(files []api.PolicyFile) (validation, error) {
+	policies, err := parsePolicies(files)
+	v := validation{Policies: []validPolicy{}, Problems: problemsOf(err)}
+	v.Valid = len(v.Problems) == 0
+	for _, p := range policies {
+		v.Policies = append(v.Policies, validPolicy{p.ID(), string(p.Kind), p.File, p.Line})
+	}
+	return v, err
+}
+
+// parsePolicies reads all files as one set, as an apply does. Its error holds
+// every problem of every file; what could be read is returned beside it.
+func parsePolicies(files []api.PolicyFile) ([]policy.Policy, error) {
 	var policies []policy.Policy
 	var errs []error
 	for _, f := range files {
 		ps, err := policy.Parse(f.Name, f.Data)
 		policies, errs = append(policies, ps...), append(errs, err)
 	}
-	errs = append(errs, policy.Duplicates(policies))
-	v := validation{Policies: []validPolicy{}, Problems: problemsOf(errs)}
-	v.Valid = len(v.Problems) == 0
-	for _, p := range policies {
-		v.Policies = append(v.Policies, validPolicy{p.ID(), string(p.Kind), p.File, p.Line})
-	}
-	return v, errors.Join(errs...)
+	return policies, errors.Join(append(errs, policy.Duplicates(policies))...)
 }
 
 // problemsOf takes the joined errors of package policy apart.
-func problemsOf(errs []error) []problem {
+func problemsOf(err error) []problem {
 	out := []problem{}
-	for _, err := range errs {
-		joined, ok := err.(interface{ Unwrap() []error })
-		if !ok {
-			continue
-		}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {
-			if p := new(policy.Problem); errors.As(e, &p) {
-				out = append(out, problem{p.File, p.Line, p.Path, p.Text})
-			}
+			out = append(out, problemsOf(e)...)
 		}
+		return out
+	}
+	if p := new(policy.Problem); errors.As(err, &p) {
+		out = append(out, problem{p.File, p.Line, p.Path, p.Text})
 	}
 	return out
 }
