@@ -170,7 +170,7 @@ func (c *compiler) about(prefixes []netip.Prefix, numbers map[netip.Prefix]mesh.
 		c.unlocked[id] = identity.ReservedLabels(id)
 	}
 	for _, p := range prefixes {
-		c.unlocked[numbers[p]] = identity.ReservedLabels(plainWorld(p.Addr()))
+		c.unlocked[numbers[p]] = c.unlocked[plainWorld(p.Addr())]
 	}
 }
 

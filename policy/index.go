@@ -76,6 +76,9 @@ func (c *compiler) matching(s identity.Selector) []mesh.Identity {
 
 // matching returns the managed identities that s selects.
 func (x *index) matching(s identity.Selector) []mesh.Identity {
+	if len(x.sorted) == 0 {
+		return nil
+	}
 	key := fingerprint(s)
 	out, known := x.resolved[key]
 	if known {
