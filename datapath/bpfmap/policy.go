@@ -43,8 +43,8 @@ func (p *Policy) Rejudge() (uint32, error) { return p.revision.rejudge() }
 // are judged again at their next packet. After an error the rules before are
 // still in force, whole.
 func (p *Policy) Load(rules Ruleset) (uint32, error) {
-	if err := p.fits(rules); err != nil {
-		return 0, err
+	if err := (policy.Verdicts{Entries: rules.Entries, Prefixes: rules.Prefixes}).Fits(); err != nil {
+		return 0, fmt.Errorf("load policy: %w", err)
 	}
 	p.revision.mu.Lock()
 	defer p.revision.mu.Unlock()
@@ -60,16 +60,6 @@ func (p *Policy) Load(rules Ruleset) (uint32, error) {
 		return 0, err
 	}
 	return p.revision.advanceLocked(1)
-}
-
-func (p *Policy) fits(rules Ruleset) error {
-	if n, most := len(rules.Entries), int(p.verdicts.inner.MaxEntries); n > most {
-		return fmt.Errorf("load policy: %d verdicts, of which a host can hold %d: use fewer rules, wider port ranges or fewer selected peers", n, most)
-	}
-	if n, most := len(rules.Prefixes), int(p.cidrs.inner.MaxEntries); n > most {
-		return fmt.Errorf("load policy: %d CIDR prefixes, of which a host can hold %d: use fewer or wider ones", n, most)
-	}
-	return nil
 }
 
 // List returns the rules in force. Without any, both maps are empty.

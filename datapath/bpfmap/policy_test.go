@@ -91,6 +91,18 @@ func TestPolicyTooLargeChangesNothing(t *testing.T) {
 	}
 }
 
+// TestLimitsAreThoseOfTheMaps holds what reviews say before anything is applied
+// to what the kernel can hold.
+func TestLimitsAreThoseOfTheMaps(t *testing.T) {
+	maps, _ := newMaps(t)
+	if got := maps.Policy.verdicts.inner.MaxEntries; got != policy.MaxVerdicts {
+		t.Errorf("the map of verdicts holds %d, policy.MaxVerdicts is %d", got, policy.MaxVerdicts)
+	}
+	if got := maps.Policy.cidrs.inner.MaxEntries; got != policy.MaxPrefixes {
+		t.Errorf("the map of CIDR peers holds %d, policy.MaxPrefixes is %d", got, policy.MaxPrefixes)
+	}
+}
+
 // TestPolicyHoldsItsLimit loads as many verdicts as fit.
 func TestPolicyHoldsItsLimit(t *testing.T) {
 	maps, _ := newMaps(t)
