@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/plexusmesh/plexus/datapath"
 	"github.com/plexusmesh/plexus/identity"
 	"github.com/plexusmesh/plexus/mesh"
 	"github.com/plexusmesh/plexus/plan"
@@ -27,6 +28,9 @@ type book struct {
 	owners map[netip.Addr]owner
 	spans  map[netip.Prefix]mesh.Identity // CIDR peers of policy
 	nodes  map[mesh.Identity][]string     // hosts by identity
+
+	staged   *policy.Verdicts // nil where no staged rule selects this host
+	pinholes map[datapath.Pinhole]string
 }
 
 type owner struct {
@@ -39,6 +43,7 @@ func newBook(s state.Snapshot, d plan.Desired) *book {
 	b := &book{
 		labels: make(map[mesh.Identity][]string), owners: make(map[netip.Addr]owner),
 		spans: d.Verdicts.Prefixes, nodes: make(map[mesh.Identity][]string),
+		staged: d.Verdicts.Staged, pinholes: d.Pinholes,
 	}
 	for id, labels := range s.Identities {
 		b.labels[id] = labels.Strings()

@@ -25,9 +25,15 @@ type Flow struct {
 	ICMPType    *uint8    `json:"icmpType,omitempty"`
 	TCPFlags    []string  `json:"tcpFlags,omitempty"`
 	Rule        string    `json:"rule,omitempty"` // that decided: "policy section"; "" where no policy selects the host
-	Interface   string    `json:"interface"`
-	Encrypted   bool      `json:"encrypted"` // whether it crossed the tunnel
-	Bytes       uint32    `json:"bytes"`     // of the packet, from the IP header
+
+	// What the verdict would be, and the rule that would decide, if staged rules
+	// had effect; "" where none selects the host.
+	StagedVerdict string `json:"stagedVerdict,omitempty"`
+	StagedRule    string `json:"stagedRule,omitempty"`
+
+	Interface string `json:"interface"`
+	Encrypted bool   `json:"encrypted"` // whether it crossed the tunnel
+	Bytes     uint32 `json:"bytes"`     // of the packet, from the IP header
 }
 
 // Endpoint is one side of a flow.
@@ -49,4 +55,6 @@ type Query struct {
 	To       string    `json:"to"`
 	Port     uint16    `json:"port"` // destination
 	Protocol string    `json:"protocol"`
+
+	StagedVerdict string `json:"stagedVerdict,omitempty"`
 }

@@ -48,6 +48,11 @@ func (directory) Rule(id policy.RuleID) string {
 	return ""
 }
 
+// Staged knows of the flows that rule 9 decided: staged rules drop them.
+func (directory) Staged(e datapath.Event) (allowed bool, rule string, ok bool) {
+	return false, "db ingressDeny[0]", e.Rule == 9
+}
+
 func (directory) LinkName(i uint32) string {
 	if i == 3 {
 		return "plexus0"
@@ -98,10 +103,18 @@ func TestTranslate(t *testing.T) {
 				Source: withoutPort(web), Destination: withoutPort(db), Interface: "plexus0"},
 		},
 		{
+			"staged rules would decide otherwise",
+			datapath.Event{Direction: policy.Ingress, Protocol: 6, TCPFlags: 0x02, Remote: dbID, Rule: 9, Link: 3,
+				Src: netip.MustParseAddrPort("10.210.0.2:5432"), Dst: netip.MustParseAddrPort("10.210.0.1:40000")},
+			Flow{Node: "alpha", Verdict: Forwarded, Direction: "ingress", Source: db, Destination: web, Protocol: "TCP",
+				TCPFlags: []string{"SYN"}, Rule: "unknown rule 00000009", Interface: "plexus0",
+				StagedVerdict: Dropped, StagedRule: "db ingressDeny[0]"},
+		},
+		{
 			"an unknown identity has an empty list of labels",
 			datapath.Event{Direction: policy.Ingress, Protocol: 47, Remote: 99999, Link: 3,
 				Src: netip.MustParseAddrPort("10.99.0.2:0"), Dst: netip.MustParseAddrPort("10.210.0.1:0")},
-			Flow{Node: "alpha", Verdict: Forwarded, Direction: "ingress", Protocol: "47",
+			Flow{Node: "alpha", Verdict: Forwarded, Direction: "ingress", Protocol: "GRE",
 				Source: Endpoint{IP: "10.99.0.2", Identity: 99999, Labels: []string{}, Node: "west/beta"}, Destination: withoutPort(web), Interface: "plexus0"},
 		},
 	}
@@ -116,7 +129,7 @@ func TestTranslate(t *testing.T) {
 
 func TestFilter(t *testing.T) {
 	f := Flow{
-		Time: start, Verdict: Dropped, Protocol: "TCP",
+		Time: start, Verdict: Dropped, StagedVerdict: Forwarded, Protocol: "TCP",
 		Source:      Endpoint{IP: "10.210.0.1", Port: 40000, Labels: directory{}.Labels(webID), Node: "alpha"},
 		Destination: Endpoint{IP: "fd00::2", Port: 5432, Labels: []string{"reserved:world"}, Node: "west/beta"},
 	}
@@ -127,6 +140,8 @@ func TestFilter(t *testing.T) {
 		{Query{}, true},
 		{Query{Verdict: "dropped"}, true},
 		{Query{Verdict: Forwarded}, false},
+		{Query{StagedVerdict: "forwarded"}, true},
+		{Query{StagedVerdict: Dropped}, false},
 		{Query{Protocol: "tcp"}, true},
 		{Query{Protocol: "ANY"}, true},
 		{Query{Protocol: "UDP"}, false},
@@ -173,12 +188,14 @@ func TestFilter(t *testing.T) {
 }
 
 func TestValidate(t *testing.T) {
+	_, unknown := policy.ParseProtocol("tpc") // policy lists those that there are
 	tests := []struct {
 		query Query
 		want  string
 	}{
 		{Query{Verdict: "maybe"}, `verdict "maybe" is unknown: use FORWARDED or DROPPED`},
-		{Query{Protocol: "tpc"}, `protocol "tpc" is unknown: use TCP, UDP, SCTP, ICMP, ICMPv6 or ANY`},
+		{Query{StagedVerdict: "maybe"}, `staged: verdict "maybe" is unknown: use FORWARDED or DROPPED`},
+		{Query{Protocol: "tpc"}, unknown.Error()},
 		{Query{From: "10.0.0.300"}, `from: selector "10.0.0.300" is neither an address nor a prefix`},
 		{Query{To: "fd00::/129"}, `to: selector "fd00::/129" is neither an address nor a prefix`},
 		{Query{From: "label="}, `from: selector "label=": term "" is malformed: want key=value, key!=value, key or !key`},

@@ -30,6 +30,7 @@ func (q Query) compile() (filter, error) {
 	}
 	add(!q.Since.IsZero(), func() (filter, error) { return q.since, nil })
 	add(q.Verdict != "", q.verdict)
+	add(q.StagedVerdict != "", q.stagedVerdict)
 	add(q.Protocol != "", q.protocol)
 	add(q.Port != 0, func() (filter, error) { return q.port, nil })
 	add(q.From != "", q.from)
@@ -53,11 +54,24 @@ func (q Query) since(f *Flow) bool { return !f.Time.Before(q.Since) }
 func (q Query) port(f *Flow) bool { return f.Destination.Port == q.Port }
 
 func (q Query) verdict() (filter, error) {
-	want := strings.ToUpper(q.Verdict)
-	if want != Forwarded && want != Dropped {
-		return nil, fmt.Errorf("verdict %q is unknown: use %s or %s", q.Verdict, Forwarded, Dropped)
+	want, err := parseVerdict(q.Verdict)
+	return func(f *Flow) bool { return f.Verdict == want }, err
+}
+
+func (q Query) stagedVerdict() (filter, error) {
+	want, err := parseVerdict(q.StagedVerdict)
+	if err != nil {
+		return nil, fmt.Errorf("staged: %w", err)
 	}
-	return func(f *Flow) bool { return f.Verdict == want }, nil
+	return func(f *Flow) bool { return f.StagedVerdict == want }, nil
+}
+
+func parseVerdict(s string) (string, error) {
+	v := strings.ToUpper(s)
+	if v != Forwarded && v != Dropped {
+		return "", fmt.Errorf("verdict %q is unknown: use %s or %s", s, Forwarded, Dropped)
+	}
+	return v, nil
 }
 
 func (q Query) protocol() (filter, error) {

@@ -3,6 +3,7 @@ package observe
 import (
 	"net/netip"
 
+	"github.com/plexusmesh/plexus/datapath"
 	"github.com/plexusmesh/plexus/mesh"
 	"github.com/plexusmesh/plexus/policy"
 )
@@ -19,6 +20,10 @@ type Resolver interface {
 	Address(netip.Addr) (mesh.Identity, string)
 	// Rule returns where a rule stands ("policy section"), "" if unknown.
 	Rule(policy.RuleID) string
+	// Staged returns what would have happened to the packet of an event if staged
+	// rules had effect, and the rule that would decide, "" if none. ok is false
+	// where no staged rule selects this host, or where it cannot be told.
+	Staged(datapath.Event) (allowed bool, rule string, ok bool)
 	// LinkName returns the name of a network interface, "" if unknown.
 	LinkName(ifindex uint32) string
 }

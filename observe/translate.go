@@ -38,6 +38,9 @@ func translate(e datapath.Event, node string, names Resolver) Flow {
 	if e.Dropped {
 		f.Verdict, f.DropReason = Dropped, e.Reason
 	}
+	if allowed, rule, ok := names.Staged(e); ok {
+		f.StagedVerdict, f.StagedRule = verdict(allowed), rule
+	}
 	// A reply travels against the flow's direction.
 	if incoming := (e.Direction == policy.Ingress) != e.Reply; incoming {
 		f.Source, f.Destination = remoteEndpoint(e.Src, e.Remote, names), localEndpoint(e.Dst, node, names)
@@ -46,6 +49,13 @@ func translate(e datapath.Event, node string, names Resolver) Flow {
 	}
 	setTransport(&f, e)
 	return f
+}
+
+func verdict(allowed bool) string {
+	if allowed {
+		return Forwarded
+	}
+	return Dropped
 }
 
 // setTransport fills what depends on the protocol. The ports of an ICMP event

@@ -31,6 +31,7 @@ an address, a prefix, or the name of a host, with or without its cluster.`,
 		Example: `  plexus observe --follow
   plexus observe --verdict DROPPED --last 5
   plexus observe --from label=app=web --to 10.210.0.0/16 --port 5432 --protocol tcp
+  plexus observe --verdict FORWARDED --staged-verdict DROPPED
   plexus observe --since 5m -o json`,
 		Args: noArgs,
 	}
@@ -40,6 +41,7 @@ an address, a prefix, or the name of a host, with or without its cluster.`,
 	f.BoolVar(&all, "all", false, "show every recorded flow that matches")
 	f.StringVar(&since, "since", "", "only flows since then: a `duration` before now (5m) or a time (RFC 3339)")
 	f.StringVar(&q.Verdict, "verdict", "", "only flows with this verdict: FORWARDED or DROPPED")
+	f.StringVar(&q.StagedVerdict, "staged-verdict", "", "only flows to which staged rules would give this verdict")
 	f.StringVar(&q.From, "from", "", "only flows from `WHOM`")
 	f.StringVar(&q.To, "to", "", "only flows to `WHOM`")
 	f.Uint16Var(&q.Port, "port", 0, "only flows to this destination port")
@@ -67,7 +69,9 @@ an address, a prefix, or the name of a host, with or without its cluster.`,
 }
 
 func completeObserve(cmd *cobra.Command) {
-	mustComplete(cmd, "verdict", (&choice{of: []string{observe.Forwarded, observe.Dropped}}).complete)
+	for _, flag := range []string{"verdict", "staged-verdict"} {
+		mustComplete(cmd, flag, (&choice{of: []string{observe.Forwarded, observe.Dropped}}).complete)
+	}
 	mustComplete(cmd, "protocol", (&choice{of: []string{"TCP", "UDP", "SCTP", "ICMP", "ICMPv6"}}).complete)
 }
 

@@ -96,15 +96,25 @@ func (p *flowPrinter) verdict(f *observe.Flow) string {
 	return p.palette.good(f.Verdict)
 }
 
-// because says why: the reason of a drop and the rule that decided.
+// because says why: the reason of a drop, the rule that decided, and what staged
+// rules would change.
 func because(f *observe.Flow) string {
 	var parts []string
-	for _, s := range []string{f.DropReason, f.Rule} {
+	for _, s := range []string{f.DropReason, f.Rule, staged(f)} {
 		if s != "" {
 			parts = append(parts, s)
 		}
 	}
 	return strings.Join(parts, "; ")
+}
+
+// staged says what staged rules would make of a flow, where that differs from
+// what happened to it.
+func staged(f *observe.Flow) string {
+	if f.StagedVerdict == "" || f.StagedVerdict == f.Verdict {
+		return ""
+	}
+	return strings.TrimSuffix("staged: "+f.StagedVerdict+" by "+f.StagedRule, " by ")
 }
 
 // dict is a block with one field a line.
@@ -123,6 +133,7 @@ func (p *flowPrinter) dict(f *observe.Flow) string {
 		{"VERDICT", p.verdict(f)},
 		{"REASON", f.DropReason},
 		{"RULE", f.Rule},
+		{"STAGED", strings.TrimSpace(f.StagedVerdict + " " + f.StagedRule)},
 		{"INTERFACE", f.Interface},
 		{"ENCRYPTED", yesNo(f.Encrypted)},
 	} {
