@@ -31,6 +31,8 @@ type Backend interface {
 	ConfirmPolicies(context.Context, ConfirmRequest) (Revision, error)
 	RollbackPolicies(context.Context, RollbackRequest) (ApplyResult, error)
 	PolicyHistory(context.Context) ([]Revision, error) // the last change first
+	Disarm(context.Context, DisarmRequest) (Disarmed, error)
+	Arm(context.Context) (Armed, error)
 	Explain(context.Context, ExplainRequest) (Explanation, error)
 
 	IPCache(context.Context) ([]IPCacheEntry, error)

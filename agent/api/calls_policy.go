@@ -35,6 +35,16 @@ func (c *Client) PolicyHistory(ctx context.Context) ([]Revision, error) {
 	return call[[]Revision](ctx, c, http.MethodGet, pathHistory, nil)
 }
 
+// Disarm suspends policy on this host.
+func (c *Client) Disarm(ctx context.Context, r DisarmRequest) (Disarmed, error) {
+	return call[Disarmed](ctx, c, http.MethodPost, pathDisarm, r)
+}
+
+// Arm puts policy in force on this host again.
+func (c *Client) Arm(ctx context.Context) (Armed, error) {
+	return call[Armed](ctx, c, http.MethodPost, pathArm, empty{})
+}
+
 // Pinholes lists what passes whatever policy says.
 func (c *Client) Pinholes(ctx context.Context) ([]Pinhole, error) {
 	return call[[]Pinhole](ctx, c, http.MethodGet, pathFailsafe, nil)

@@ -32,6 +32,8 @@ const (
 	pathRollback   = pathPolicies + "/rollback"
 	pathHistory    = pathPolicies + "/history"
 	pathFailsafe   = "/v1/failsafe"
+	pathDisarm     = "/v1/disarm"
+	pathArm        = "/v1/arm"
 	pathExplain    = "/v1/explain"
 	pathIPCache    = "/v1/bpf/ipcache"
 	pathPolicyMap  = "/v1/bpf/policy"
@@ -73,6 +75,8 @@ func (s *Server) policyRoutes(mux *http.ServeMux) {
 	mux.Handle("POST "+pathRollback, post(maxBody, b.RollbackPolicies))
 	mux.Handle("GET "+pathHistory, get(b.PolicyHistory))
 	mux.Handle("GET "+pathFailsafe, get(b.Pinholes))
+	mux.Handle("POST "+pathDisarm, post(maxBody, b.Disarm))
+	mux.Handle("POST "+pathArm, post(maxBody, func(ctx context.Context, _ empty) (Armed, error) { return b.Arm(ctx) }))
 	mux.Handle("POST "+pathExplain, post(maxApplyBody, s.explain))
 }
 

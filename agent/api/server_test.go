@@ -86,6 +86,12 @@ func (f *fake) PolicyHistory(context.Context) ([]Revision, error) {
 func (f *fake) Explain(_ context.Context, r ExplainRequest) (Explanation, error) {
 	return Explanation{Verdict: VerdictDeny}, f.note(r)
 }
+func (f *fake) Disarm(_ context.Context, r DisarmRequest) (Disarmed, error) {
+	return Disarmed{Reason: r.Reason}, f.note(r)
+}
+func (f *fake) Arm(context.Context) (Armed, error) {
+	return Armed{Before: &Disarmed{Reason: "drill"}}, f.note("arm")
+}
 
 func (f *fake) Observe(ctx context.Context, q observe.Query) iter.Seq2[observe.Flow, error] {
 	err := f.note(q)
@@ -186,6 +192,8 @@ func TestEveryCallReachesTheBackend(t *testing.T) {
 		{"confirm", func() (any, error) { r, err := c.ConfirmPolicies(ctx, ConfirmRequest{7}); return r.State, err }, ConfirmRequest{7}, "in force"},
 		{"rollback", func() (any, error) { r, err := c.RollbackPolicies(ctx, RollbackRequest{5}); return r.Revision, err }, RollbackRequest{5}, "8"},
 		{"history", func() (any, error) { h, err := c.PolicyHistory(ctx); return h[0].Revision, err }, "history", "7"},
+		{"disarm", func() (any, error) { d, err := c.Disarm(ctx, DisarmRequest{"drill"}); return d.Reason, err }, DisarmRequest{"drill"}, "drill"},
+		{"arm", func() (any, error) { a, err := c.Arm(ctx); return a.Before.Reason, err }, "arm", "drill"},
 		{"explain", func() (any, error) { e, err := c.Explain(ctx, explainReq); return e.Verdict, err }, explainReq, "deny"},
 		{"ipcache", func() (any, error) { return c.IPCache(ctx) }, "ipcache", "[]"},
 		{"policy map", func() (any, error) { return c.PolicyMap(ctx) }, "policymap", "[]"},

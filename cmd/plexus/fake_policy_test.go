@@ -79,6 +79,18 @@ func (d fakeDaemon) PolicyHistory(context.Context) ([]api.Revision, error) {
 	}, d.fail()
 }
 
+func (d fakeDaemon) Disarm(_ context.Context, r api.DisarmRequest) (api.Disarmed, error) {
+	return api.Disarmed{Since: noon, Reason: r.Reason}, d.note("disarm", r)
+}
+
+// Arm answers that policy was suspended, unless armed is in the directory.
+func (d fakeDaemon) Arm(context.Context) (api.Armed, error) {
+	if _, err := os.Stat(d.path("armed")); err == nil {
+		return api.Armed{}, d.note("arm", nil)
+	}
+	return api.Armed{Before: &api.Disarmed{Since: noon, Reason: "drill"}}, d.note("arm", nil)
+}
+
 // Pinholes are none if unholed is in the directory.
 func (d fakeDaemon) Pinholes(context.Context) ([]api.Pinhole, error) {
 	if _, err := os.Stat(d.path("unholed")); err == nil {

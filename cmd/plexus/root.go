@@ -41,7 +41,7 @@ is well, 1 an error, 2 a mistake in the command line, 3 the host is not ready
 	root.PersistentFlags().StringVar(&a.socket, "socket", cmp.Or(os.Getenv("PLEXUS_SOCKET"), api.DefaultSocket),
 		"socket of the plexusd to speak to (environment: PLEXUS_SOCKET)")
 	root.AddCommand(newInit(a), newJoin(a), newLeave(a), newToken(a), newStatus(a), newNode(a), newIdentity(a),
-		newPolicy(a), newBPF(a), newObserve(a), newVersion(), newCompletion())
+		newPolicy(a), newDisarm(a), newArm(a), newBPF(a), newObserve(a), newVersion(), newCompletion())
 	markRunning(a, root)
 	return root
 }

@@ -214,7 +214,7 @@ func TestManualNamesEveryField(t *testing.T) {
 	}
 	intro, _, _ := strings.Cut(string(page), referenceStart)
 	for _, v := range []any{
-		api.Status{}, api.Joined{}, api.Node{}, api.Identity{}, api.Token{}, api.Policy{}, applied{}, api.Review{}, api.Revision{}, api.IPCacheEntry{},
+		api.Status{}, api.Joined{}, api.Node{}, api.Identity{}, api.Token{}, api.Policy{}, applied{}, api.Review{}, api.Revision{}, api.Disarmed{}, api.Armed{}, api.IPCacheEntry{},
 		api.PolicyEntry{}, api.FlowEntry{}, api.CounterEntry{}, api.Pinhole{}, validation{}, version.Info{},
 	} {
 		for _, name := range fields(reflect.TypeOf(v)) {
