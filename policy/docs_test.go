@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -65,8 +67,8 @@ func TestEveryExampleOfThePage(t *testing.T) {
 	}
 }
 
-// TestThePageNamesEveryEntityAndRefusedField keeps the tables of the page whole.
-func TestThePageNamesEveryEntityAndRefusedField(t *testing.T) {
+// TestThePageNamesEverything keeps the tables of the page whole.
+func TestThePageNamesEverything(t *testing.T) {
 	page, err := os.ReadFile("../docs/policy.md")
 	if err != nil {
 		t.Fatal(err)
@@ -74,6 +76,14 @@ func TestThePageNamesEveryEntityAndRefusedField(t *testing.T) {
 	var names []string
 	for _, e := range entities {
 		names = append(names, string(e))
+	}
+	for _, f := range icmpFamilies {
+		names = slices.AppendSeq(names, maps.Keys(f.types))
+	}
+	for _, name := range protocolNames {
+		if name != "ICMP" && name != "ICMPv6" && name != "TCP" && name != "UDP" && name != "SCTP" {
+			names = append(names, name)
+		}
 	}
 	for field, why := range notEnforced {
 		if !strings.HasPrefix(why, "it is written by a Kubernetes cluster") {

@@ -364,6 +364,9 @@ func FuzzParse(f *testing.F) {
 	f.Add(clusterwide("a", toDB+`ingressDeny: [{fromCIDRSet: [{cidr: "::/0", except: ["2001:db8::/32"]}], toPorts: [{ports: [{port: "1", endPort: 9}]}]}]`))
 	f.Add("--- {kind: CiliumNetworkPolicy, apiVersion: cilium.io/v2, metadata: {name: a}, spec: {endpointSelector: {}, egress: [{}]}}\n...\n")
 	f.Add("\ufeffkind: CiliumNetworkPolicy\r\napiVersion: cilium.io/v2\r\nmetadata: {name: a}\r\nspec: {endpointSelector: {}, egress: [{}]}\r\n---\r\n")
+	f.Add(groupDocument("office", "site: a", `192.0.2.0/24, "2001:db8::/32"`) + clusterwide("a", toDB+`egress: [{toCIDRSet: [{cidrGroupRef: office, except: [192.0.2.7/32]}, {cidrGroupSelector: {matchLabels: {site: a}}}]}]`))
+	f.Add(clusterwide("a", toDB+`enforcement: staged, log: {value: x}, ingress: [{fromNodes: [{}], icmps: [{fields: [{type: 8}, {type: EchoReply, family: IPv6}]}]}, {toPorts: [{ports: [{port: http}, {protocol: GRE}]}]}]`))
+	f.Add(kubernetes("a", podDB+`policyTypes: [Ingress, Egress], ingress: [{from: [{podSelector: {}, namespaceSelector: {matchLabels: {a: b}}}, {ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}], ports: [{port: 80, endPort: 90}, {port: http, protocol: UDP}]}]`))
 	f.Add("a: &a [*a]\n---\n%YAML 1.2\n---\n? [b]\n: !!map {}\n")
 	f.Fuzz(func(t *testing.T, doc string) {
 		policies, err := Parse("f.yaml", []byte(doc))
