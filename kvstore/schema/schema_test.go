@@ -194,16 +194,6 @@ func TestRefuses(t *testing.T) {
 		{"claim of a mapped loopback", "claims/web", "addresses", claim(`{"node":"web","addresses":["::ffff:127.0.0.1"]}`)},
 		{"claim of no address", "claims/web", "addresses", claim(`{"node":"web","addresses":[""]}`)},
 		{"claim of a broken key", "claims/web", "wireGuardKey", claim(`{"node":"web","wireGuardKey":"AAAA"}`)},
-		{"claim of a port without protocol", "claims/web", "namedPorts", claim(`{"node":"web","namedPorts":[{"name":"pg","port":1}]}`)},
-		{"claim of a port without name", "claims/web", "namedPorts", claim(`{"node":"web","namedPorts":[{"port":1,"protocol":"TCP"}]}`)},
-		{"claim of too many named ports", "claims/web", "namedPorts", claim(`{"node":"web","namedPorts":[` + repeat(`{"name":"pg","port":1,"protocol":"TCP"}`, 65) + `]}`)},
-		{"claim of a listener of an unknown protocol", "claims/web", "listening", claim(`{"node":"web","listening":[{"port":1,"protocol":"SCTP"}]}`)},
-		{"claim of a listener at no port", "claims/web", "listening", claim(`{"node":"web","listening":[{"protocol":"TCP"}]}`)},
-		{"claim of too many listeners", "claims/web", "listening", claim(`{"node":"web","listening":[` + repeat(`{"port":1,"protocol":"TCP"}`, 257) + `]}`)},
-		{"claim of a pinhole that commands a terminal", "claims/web", "pinholes", claim(`{"node":"web","pinholes":["ingress\u001b[2J"]}`)},
-		{"claim of an empty pinhole", "claims/web", "pinholes", claim(`{"node":"web","pinholes":[""]}`)},
-		{"claim of a long pinhole", "claims/web", "pinholes", claim(`{"node":"web","pinholes":["` + strings.Repeat("x", 97) + `"]}`)},
-		{"claim of too many pinholes", "claims/web", "pinholes", claim(`{"node":"web","pinholes":[` + repeat(`"ingress 22/TCP"`, 513) + `]}`)},
 		{"token without hash", "tokens/t1", "hash", token(`{"id":"t1"}`)},
 		{"token of another id", "tokens/t1", "id", token(`{"id":"t2"}`)},
 		{"token with more uses left than given", "tokens/t1", "usesLeft", token(`{"id":"t1","uses":1,"usesLeft":2,"hash":"` + strings.Repeat("00", 32) + `"}`)},
@@ -225,12 +215,7 @@ func TestRecords(t *testing.T) {
 		Advertise: []netip.Addr{netip.MustParseAddr("192.0.2.7")}, LastSeen: netip.MustParseAddr("192.0.2.7"),
 		SeenAt: now, Key: pubKey, Serial: "0a", Ephemeral: true, Server: true, Enrolled: now, Token: "t1",
 	}
-	claim := mesh.Claim{
-		Node: "web", Addresses: host.Advertise, Key: pubKey, Port: 51871, Version: "1",
-		NamedPorts: []mesh.NamedPort{{Name: "dns", Port: 53, Protocol: "UDP"}, {Name: "pg", Port: 5432, Protocol: "TCP"}},
-		Listening:  []mesh.Listener{{Protocol: "TCP", Port: 22}, {Protocol: "UDP", Port: 53}},
-		Pinholes:   []string{"egress 53/UDP to 192.0.2.53/32", "ingress 22/TCP"},
-	}
+	claim := mesh.Claim{Node: "web", Addresses: host.Advertise, Key: pubKey, Port: 51871, Version: "1"}
 	token := schema.Token{
 		ID: "t1", Hash: strings.Repeat("0a", 32), Created: now, Expires: now.Add(time.Hour), Uses: 2, UsesLeft: 1,
 		Labels: host.Labels, Namespace: "default", Ephemeral: true, Server: true, Author: "root",
@@ -406,8 +391,6 @@ func FuzzDecode(f *testing.F) {
 	f.Add("2752600", []byte(ciliumLabels))
 	f.Add("vms", []byte(ciliumConfig))
 	f.Add("web", []byte(`{"node":"web","addresses":["192.0.2.7","::ffff:192.0.2.8"],"wireGuardKey":"`+base64.StdEncoding.EncodeToString(pubKey[:])+`"}`))
-	f.Add("web", []byte(`{"node":"web","namedPorts":[{"name":"pg","port":5432,"protocol":"TCP"}],"listening":[{"protocol":"UDP","port":53}],"pinholes":["ingress 22/TCP"]}`))
-	f.Add("web", []byte(`{"node":"web","namedPorts":[],"listening":[],"pinholes":[]}`))
 	f.Add("t1", []byte(`{"id":"t1","uses":1,"usesLeft":1,"hash":"`+strings.Repeat("0a", 32)+`","expires":"2026-07-01T12:00:00Z"}`))
 	f.Add("", []byte(`{"cluster":{"name":"vms","id":42},"pool4":"10.0.0.0/16","pool6":"fd00::/48","version":1}`))
 	f.Add("p", []byte(`{"name":"p","serial":"p","node":"p","identity":999,"document":"\u0000"}`))
