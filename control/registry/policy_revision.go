@@ -129,6 +129,9 @@ func (s *Service) RollbackPolicies(ctx context.Context, o RollbackOptions) (sche
 		if o.To > 0 {
 			return s.planReturn(ctx, now, o)
 		}
+		if now.current.Revision == 0 {
+			return transaction{}, control.Errorf(control.CodeConflict, "there is no revision of the policies to take back")
+		}
 		if len(now.current.Changes) == 0 {
 			return transaction{}, control.Errorf(control.CodeConflict, "revision %d cannot be taken back: there is no record of what was before it", now.current.Revision)
 		}
