@@ -3,6 +3,7 @@ package policy
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -217,12 +218,12 @@ func (d *decoder) kubernetesPort(n *yaml.Node, path string, c *Clause) {
 // quotes, or else as a name.
 func (d *decoder) kubernetesPortNumber(n *yaml.Node, path string, p *port) bool {
 	text := n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str"
-	if text && isPortName(n.Value) {
+	if text && isPortName(n.Value) && n.Value == strings.ToLower(n.Value) {
 		return d.portNumber(n, path, p)
 	}
 	v, err := strconv.Atoi(n.Value)
 	if text || n.Kind != yaml.ScalarNode || err != nil || v < 1 || v > 65535 {
-		d.refuse(n, path, "%s is not a port: write a number from 1 to 65535 without quotes, or a name, or leave port out for every port", describe(n))
+		d.refuse(n, path, "%s is not a port: write a number from 1 to 65535 without quotes, or a name in lower case, or leave port out for every port", describe(n))
 		return false
 	}
 	p.First, p.Last = uint16(v), uint16(v)

@@ -74,18 +74,27 @@ func (d *decoder) values(n *yaml.Node, path string) []string {
 	return slices.Compact(values)
 }
 
-// Kubernetes' patterns for label keys and values (apimachinery, util/validation).
+// Kubernetes' patterns for the name in a label key and for values
+// (apimachinery, util/validation). Before the name there may be a subdomain.
 var (
-	labelKey   = regexp.MustCompile(`^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
+	labelName  = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
 	labelValue = regexp.MustCompile(`^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$`)
 )
 
+func validLabelKey(key string) bool {
+	domain, name, parted := strings.Cut(key, "/")
+	if !parted {
+		domain, name = "x", key
+	}
+	return len(domain) <= 253 && subdomain.MatchString(domain) && len(name) <= 63 && labelName.MatchString(name)
+}
+
 func (d *decoder) labelKey(n *yaml.Node, path, s string) (source, key string) {
 	source, key = identity.SplitKey(s)
-	switch name := key[strings.LastIndex(key, "/")+1:]; {
+	switch {
 	case source == identity.SourceCIDR:
 		d.refuse(n, path, "prefixes are not selected by label: write fromCIDR or toCIDR")
-	case len(key) > 317 || len(name) > 63 || !labelKey.MatchString(key):
+	case !validLabelKey(key):
 		d.refuse(n, path, "label key %q is malformed: use at most 63 letters, digits, '-', '_' and '.', after an optional \"any:\", \"k8s:\" or \"reserved:\" and a DNS name with '/'", shorten(s))
 	}
 	return source, key
