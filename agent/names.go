@@ -29,6 +29,7 @@ type book struct {
 	spans  map[netip.Prefix]mesh.Identity // CIDR peers of policy
 	nodes  map[mesh.Identity][]string     // hosts by identity
 
+	logs     map[policy.RuleID]string
 	staged   *policy.Verdicts // nil where no staged rule selects this host
 	pinholes map[datapath.Pinhole]string
 }
@@ -43,7 +44,7 @@ func newBook(s state.Snapshot, d plan.Desired) *book {
 	b := &book{
 		labels: make(map[mesh.Identity][]string), owners: make(map[netip.Addr]owner),
 		spans: d.Verdicts.Prefixes, nodes: make(map[mesh.Identity][]string),
-		staged: d.Verdicts.Staged, pinholes: d.Pinholes,
+		logs: d.Logs, staged: d.Verdicts.Staged, pinholes: d.Pinholes,
 	}
 	for id, labels := range s.Identities {
 		b.labels[id] = labels.Strings()
@@ -115,6 +116,9 @@ func (b *book) world(a netip.Addr) mesh.Identity {
 
 // Rule returns where a rule stands.
 func (n *names) Rule(id policy.RuleID) string { return n.rules(id) }
+
+// Log returns what a rule wants shown with the flows that it decides.
+func (n *names) Log(id policy.RuleID) string { return n.read().logs[id] }
 
 // LinkName returns the name of a network interface. Indexes are never used
 // again while the kernel runs, so names are remembered.

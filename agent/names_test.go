@@ -30,6 +30,7 @@ func TestNames(t *testing.T) {
 			netip.MustParsePrefix("10.210.0.1/32"): {Identity: web}, netip.MustParsePrefix("192.0.2.1/32"): {Identity: web},
 		},
 		Verdicts: policy.Verdicts{Prefixes: numbers},
+		Logs:     map[policy.RuleID]string{7: "audited"},
 	}
 	n := &names{rules: func(policy.RuleID) string { return "db ingress[0]" }}
 	n.book.Store(newBook(s, d))
@@ -55,6 +56,9 @@ func TestNames(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"reserved:host"}, n.Labels(identity.Host)); diff != "" {
 		t.Error(diff)
+	}
+	if n.Log(7) != "audited" || n.Log(8) != "" {
+		t.Errorf("logs of rules 7 and 8: %q, %q", n.Log(7), n.Log(8))
 	}
 	if got := n.Labels(numbers[inner]); len(got) == 0 {
 		t.Error("a CIDR peer has no labels to show")

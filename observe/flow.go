@@ -26,6 +26,9 @@ type Flow struct {
 	TCPFlags    []string  `json:"tcpFlags,omitempty"`
 	Rule        string    `json:"rule,omitempty"` // that decided: "policy section"; "" where no policy selects the host
 
+	// What the policy wants shown with the flows that this rule decides (log.value).
+	PolicyLog string `json:"policyLog,omitempty"`
+
 	// What the verdict would be, and the rule that would decide, if staged rules
 	// had effect; "" where none selects the host.
 	StagedVerdict string `json:"stagedVerdict,omitempty"`

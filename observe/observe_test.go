@@ -48,6 +48,13 @@ func (directory) Rule(id policy.RuleID) string {
 	return ""
 }
 
+func (directory) Log(id policy.RuleID) string {
+	if id == 9 {
+		return "audited"
+	}
+	return ""
+}
+
 // Staged knows of the flows that rule 9 decided: staged rules drop them.
 func (directory) Staged(e datapath.Event) (allowed bool, rule string, ok bool) {
 	return false, "db ingressDeny[0]", e.Rule == 9
@@ -103,12 +110,12 @@ func TestTranslate(t *testing.T) {
 				Source: withoutPort(web), Destination: withoutPort(db), Interface: "plexus0"},
 		},
 		{
-			"staged rules would decide otherwise",
+			"a rule with a log, and staged rules that would decide otherwise",
 			datapath.Event{Direction: policy.Ingress, Protocol: 6, TCPFlags: 0x02, Remote: dbID, Rule: 9, Link: 3,
 				Src: netip.MustParseAddrPort("10.210.0.2:5432"), Dst: netip.MustParseAddrPort("10.210.0.1:40000")},
 			Flow{Node: "alpha", Verdict: Forwarded, Direction: "ingress", Source: db, Destination: web, Protocol: "TCP",
 				TCPFlags: []string{"SYN"}, Rule: "unknown rule 00000009", Interface: "plexus0",
-				StagedVerdict: Dropped, StagedRule: "db ingressDeny[0]"},
+				PolicyLog: "audited", StagedVerdict: Dropped, StagedRule: "db ingressDeny[0]"},
 		},
 		{
 			"an unknown identity has an empty list of labels",

@@ -20,6 +20,9 @@ type Resolver interface {
 	Address(netip.Addr) (mesh.Identity, string)
 	// Rule returns where a rule stands ("policy section"), "" if unknown.
 	Rule(policy.RuleID) string
+	// Log returns what a rule wants shown with the flows that it decides
+	// (log.value of its policy), "" for nothing.
+	Log(policy.RuleID) string
 	// Staged returns what would have happened to the packet of an event if staged
 	// rules had effect, and the rule that would decide, "" if none. ok is false
 	// where no staged rule selects this host, or where it cannot be told.

@@ -31,6 +31,7 @@ func translate(e datapath.Event, node string, names Resolver) Flow {
 		Reply:     e.Reply,
 		Protocol:  policy.ProtocolName(e.Protocol),
 		Rule:      ruleName(e.Rule, names),
+		PolicyLog: names.Log(e.Rule),
 		Interface: cmp.Or(names.LinkName(e.Link), fmt.Sprintf("if%d", e.Link)),
 		Encrypted: e.Tunnel,
 		Bytes:     e.Length,

@@ -51,6 +51,7 @@ type Desired struct {
 	Links    []datapath.Link
 	IPCache  map[netip.Prefix]datapath.Peer
 	Verdicts policy.Verdicts
+	Logs     map[policy.RuleID]string    // what rules of Verdicts want shown with their flows
 	Pinholes map[datapath.Pinhole]string // with the reason in words
 	Peers    map[mesh.Key]encryption.Peer
 	Routes   []datapath.Route
@@ -92,6 +93,7 @@ func (b *Builder) Build(s state.Snapshot, l Local) Desired {
 	}
 	if !l.Disarmed {
 		d.Verdicts = b.compiler.Compile(policies, sub, world)
+		d.Logs = logs(policies, d.Verdicts.Rules)
 	}
 	d.Warnings = sortWarnings(slices.Concat(unknownIdentities(s), refusals(refused), lowMTU(mtuWarning), unmeant(policies, sub, world)))
 	return d

@@ -168,7 +168,7 @@ func flows() []observe.Flow {
 	web := observe.Endpoint{IP: "10.210.0.1", Port: 40000, Identity: 459008, Labels: alphaTags, Node: "alpha"}
 	world := observe.Endpoint{IP: "2001:db8::9", Identity: 2, Labels: []string{"reserved:world"}}
 	return []observe.Flow{
-		{Time: noon, Node: "alpha", Verdict: observe.Forwarded, StagedVerdict: observe.Dropped, StagedRule: "web-new egressDeny[0]", Direction: "egress", Source: web,
+		{Time: noon, Node: "alpha", Verdict: observe.Forwarded, StagedVerdict: observe.Dropped, StagedRule: "web-new egressDeny[0]", PolicyLog: "audited", Direction: "egress", Source: web,
 			Destination: observe.Endpoint{IP: "10.210.0.2", Port: 5432, Identity: 459009, Labels: []string{"k8s:app=db"}, Node: "beta"},
 			Protocol:    "TCP", TCPFlags: []string{"SYN"}, Rule: "web egress[0]", Interface: "plexus0", Encrypted: true, Bytes: 60},
 		{Time: noon.Add(time.Second), Node: "alpha", Verdict: observe.Dropped, DropReason: "denied by policy", Direction: "ingress", Source: world,

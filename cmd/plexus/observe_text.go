@@ -100,12 +100,20 @@ func (p *flowPrinter) verdict(f *observe.Flow) string {
 // rules would change.
 func because(f *observe.Flow) string {
 	var parts []string
-	for _, s := range []string{f.DropReason, f.Rule, staged(f)} {
+	for _, s := range []string{f.DropReason, ruleOf(f), staged(f)} {
 		if s != "" {
 			parts = append(parts, s)
 		}
 	}
 	return strings.Join(parts, "; ")
+}
+
+// ruleOf is the rule that decided, with what its policy wants shown: db ingress[0] "audited".
+func ruleOf(f *observe.Flow) string {
+	if f.PolicyLog == "" {
+		return f.Rule
+	}
+	return fmt.Sprintf("%s %q", f.Rule, f.PolicyLog)
 }
 
 // staged says what staged rules would make of a flow, where that differs from
@@ -132,7 +140,7 @@ func (p *flowPrinter) dict(f *observe.Flow) string {
 		{"DIRECTION", direction(f)},
 		{"VERDICT", p.verdict(f)},
 		{"REASON", f.DropReason},
-		{"RULE", f.Rule},
+		{"RULE", ruleOf(f)},
 		{"STAGED", strings.TrimSpace(f.StagedVerdict + " " + f.StagedRule)},
 		{"INTERFACE", f.Interface},
 		{"ENCRYPTED", yesNo(f.Encrypted)},
