@@ -139,7 +139,7 @@ func (m *member) open(tlsConfig *tls.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := m.listen(); err != nil {
+	if err := m.listen(m.etcd); err != nil {
 		return err
 	}
 	m.publisher, err = publish.New(publish.Options{
@@ -161,13 +161,13 @@ func (m *member) open(tlsConfig *tls.Config) (err error) {
 }
 
 // listen prepares a mirror for each source.
-func (m *member) listen() error {
+func (m *member) listen(etcd mirror.Lister) error {
 	var ranks []string
 	for _, s := range m.sources {
 		ranks = append(ranks, s.name)
 	}
 	m.store = state.New(ranks...)
-	f := feed{client: m.etcd, store: m.store, keep: m.keeper, refused: m.refused, logger: m.logger}
+	f := feed{client: etcd, store: m.store, keep: m.keeper, refused: m.refused, logger: m.logger}
 	for _, s := range m.sources {
 		mir, err := f.mirror(s)
 		if err != nil {

@@ -40,7 +40,7 @@ func openKeeper(o Options, e control.Enrolment, sources []source) (*snapshot.Kee
 // patience is how long this start waits for etcd. After a reboot the kernel
 // enforces nothing, and what the snapshot says is better than that at once.
 func (m *member) patience() time.Duration {
-	if revision, err := m.kernel.maps.Policy.Revision(); err == nil && revision == 0 {
+	if m.kernel.verdicts.Empty() {
 		return 0
 	}
 	return restoreAfter

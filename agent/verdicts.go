@@ -15,6 +15,7 @@ import (
 type ruleLoader interface {
 	List() (bpfmap.Ruleset, error)
 	Load(bpfmap.Ruleset) (uint32, error)
+	Revision() (uint32, error)
 }
 
 var _ ruleLoader = (*bpfmap.Policy)(nil)
@@ -139,6 +140,12 @@ func (v *verdicts) await(ctx context.Context, ok func(policyStage) bool) bool {
 		case <-changed:
 		}
 	}
+}
+
+// Empty reports whether the kernel has no verdicts at all, as after a reboot.
+func (v *verdicts) Empty() bool {
+	revision, err := v.maps.Revision()
+	return err == nil && revision == 0
 }
 
 // Prune has nothing to do: a revision replaces the one before it whole.

@@ -1,0 +1,136 @@
+package agent
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/plexusmesh/plexus/kvstore/schema"
+)
+
+// trialOf begins a trial of a minute that opens 81 in the place of 80.
+func trialOf(t *testing.T, c *machine) {
+	t.Helper()
+	c.apply(t, schema.PolicyRevision{Revision: 1}, 80, 0)
+	settled(soon)
+	c.apply(t, schema.PolicyRevision{Revision: 2, Author: "ann", Time: time.Now(), WindowSeconds: 60}, 81, 80)
+	settled(soon)
+	wantOpen(t, c, "on trial", 81)
+}
+
+func TestATrialEndsByItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newMachine(t)
+		m, _ := c.start(t)
+		trialOf(t, c)
+		if w := warned(m, "policy-on-trial"); w == nil || !strings.Contains(w.Text, "58 s") || !strings.Contains(w.Text, "plexus policy confirm") {
+			t.Errorf("status does not say how long it is on trial: %v", w)
+		}
+		c.etcd.SetDown(true)
+		settled(time.Minute - 2*soon)
+		wantOpen(t, c, "before the deadline", 81)
+		settled(2 * soon)
+		wantOpen(t, c, "after it, without etcd", 80)
+		if st := m.kernel.verdicts.Stage(); st.Mesh != 2 || !st.Lapsed {
+			t.Errorf("the kernel is said to hold revision %d, lapsed %v", st.Mesh, st.Lapsed)
+		}
+		if w := warned(m, "policy-taken-back"); w == nil || w.Severity != "warning" {
+			t.Errorf("status does not say that it was taken back: %v", w)
+		}
+		c.etcd.SetDown(false)
+		c.apply(t, schema.PolicyRevision{Revision: 3, Action: schema.ActionRollback}, 80, 0)
+		settled(time.Minute)
+		wantOpen(t, c, "after the server's rollback", 80)
+		if warned(m, "policy-taken-back") != nil || m.kernel.verdicts.Stage().Lapsed {
+			t.Error("still said to be taken back after a newer revision")
+		}
+	})
+}
+
+// The deadline is met to the second, although nothing else happens then.
+func TestATrialEndsInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newMachine(t)
+		c.start(t)
+		trialOf(t, c)
+		began := time.Now().Add(-soon) // seen, but for the conductor's quiet
+		for slices.Equal(c.open(), []uint16{81}) {
+			settled(10 * time.Millisecond)
+		}
+		if took := time.Since(began); took < time.Minute || took > time.Minute+time.Second {
+			t.Errorf("the trial took %v, want a minute", took)
+		}
+	})
+}
+
+func TestAConfirmedTrialStands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newMachine(t)
+		m, _ := c.start(t)
+		trialOf(t, c)
+		at := time.Now().Add(-soon)
+		c.apply(t, schema.PolicyRevision{Revision: 2, Author: "ann", Time: at, ConfirmedBy: "ann"}, 81, 80)
+		settled(time.Hour)
+		wantOpen(t, c, "long after it was confirmed", 81)
+		if warned(m, "policy-on-trial") != nil || warned(m, "policy-taken-back") != nil {
+			t.Error("still said to be on trial")
+		}
+		if _, err := os.Stat(trialFile(c.config.StateDir)); err == nil {
+			t.Error("its trial is still remembered")
+		}
+	})
+}
+
+func TestATrialConfirmedTooLateIsEnforcedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newMachine(t)
+		c.start(t)
+		trialOf(t, c)
+		settled(2 * time.Minute)
+		wantOpen(t, c, "after the deadline", 80)
+		c.apply(t, schema.PolicyRevision{Revision: 2, Author: "ann", ConfirmedBy: "ann"}, 81, 80)
+		settled(soon)
+		wantOpen(t, c, "after the late confirmation", 81)
+	})
+}
+
+// However the daemon or the host goes away during a trial, its window closes in
+// time, or at once if it would have closed meanwhile.
+func TestATrialOutlivesTheDaemonAndTheKernel(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		away   time.Duration
+		reboot bool
+		etcd   bool
+		first  []uint16 // open once the host is back
+	}{
+		{"restart", 10 * time.Second, false, false, []uint16{81}},
+		{"restart with etcd", 10 * time.Second, false, true, []uint16{81}},
+		{"restart past the deadline", 2 * time.Minute, false, false, []uint16{80}},
+		{"restart with etcd past the deadline", 2 * time.Minute, false, true, []uint16{80}},
+		{"reboot", 10 * time.Second, true, false, []uint16{81}},
+		{"reboot past the deadline", 2 * time.Minute, true, false, []uint16{80}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newMachine(t)
+				_, stop := c.start(t)
+				trialOf(t, c)
+				stop()
+				c.etcd.SetDown(!tt.etcd)
+				time.Sleep(tt.away)
+				if tt.reboot {
+					c.reboot()
+				}
+				c.start(t)
+				settled(restoreAfter + soon)
+				wantOpen(t, c, "once it is back", tt.first...)
+				settled(time.Minute - tt.away)
+				wantOpen(t, c, "after the deadline", 80)
+			})
+		})
+	}
+}
