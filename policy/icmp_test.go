@@ -15,6 +15,7 @@ var refusedICMPs = []refusal{
 	{inFields("{type: 256}"), `f.yaml:7: spec.egress[0].icmps[0].fields[0].type: "256" is no ICMP type of IPv4: write a number from 0 to 255, or one of Cilium's names, such as EchoRequest`},
 	{inFields("{type: PacketTooBig}"), `f.yaml:7: spec.egress[0].icmps[0].fields[0].type: "PacketTooBig" is no ICMP type of IPv4: write a number from 0 to 255, or one of Cilium's names, such as EchoRequest`},
 	{inFields("{type: Redirect, family: IPv6}"), `f.yaml:7: spec.egress[0].icmps[0].fields[0].type: "Redirect" is no ICMP type of IPv6: write a number from 0 to 255, or one of Cilium's names, such as EchoRequest`},
+	{inFields("{type: 07}"), `f.yaml:7: spec.egress[0].icmps[0].fields[0].type: "07" is no ICMP type of IPv4: write a number from 0 to 255, or one of Cilium's names, such as EchoRequest`},
 	{inFields("{type: true}"), `f.yaml:7: spec.egress[0].icmps[0].fields[0].type: want a number from 0 to 255 or a name, not "true"`},
 	{inFields("{type: 8, family: ipv4}"), `f.yaml:7: spec.egress[0].icmps[0].fields[0].family: "ipv4" is no family: write IPv4 or IPv6`},
 	{inFields("{type: 8, code: 0}"), `f.yaml:7: spec.egress[0].icmps[0].fields[0].code: unknown field "code": use family, type`},
@@ -53,6 +54,11 @@ func TestOtherProtocols(t *testing.T) {
 			db <- web 22/TCP deny
 			db <- admin VRRP allow
 			db <- 192.0.2.1 VRRP deny`},
+		{"every port is one of TCP, UDP and SCTP alone", clusterwide("a", toDB+`ingress: [{toPorts: [{ports: [{port: "0"}]}]}]`), `
+			db <- web 1/SCTP allow
+			db <- web 65535/UDP allow
+			db <- web GRE deny -
+			db <- web ICMP:8 deny -`},
 		{"a port means TCP, UDP and SCTP alone", clusterwide("a", toDB+`ingress: [{toPorts: [{ports: [{port: "1", endPort: 65535}]}]}]`), `
 			db <- web 1/SCTP allow
 			db <- web GRE deny

@@ -28,7 +28,7 @@ func hasPorts(protocol uint8) bool {
 
 // PortRange is a run of destination ports of one protocol.
 type PortRange struct {
-	Protocol    uint8  // 0 for TCP, UDP and SCTP, or for every protocol where all ports are meant
+	Protocol    uint8  // 0 for TCP, UDP and SCTP
 	First, Last uint16 // 0 and 65535 for all; of ICMP, the type in the upper byte and all codes
 }
 
@@ -39,16 +39,11 @@ type PortName struct {
 	Name     string
 }
 
-func (r PortRange) all() bool { return r.First == 0 && r.Last == 65535 }
-
 // keys returns the keys of the range, without peer and direction: at most 30
 // blocks for each protocol.
 func (r PortRange) keys() []Key {
 	if r.Protocol != 0 {
 		return r.blocks(r.Protocol)
-	}
-	if r.all() {
-		return []Key{{}}
 	}
 	var out []Key
 	for _, p := range []uint8{protocolTCP, protocolUDP, protocolSCTP} {

@@ -13,7 +13,7 @@ func TestPortRangeBlocks(t *testing.T) {
 	}{
 		{PortRange{6, 80, 80}, []Key{{Protocol: 6, Port: 80, PortBits: 16}}},
 		{PortRange{6, 0, 65535}, []Key{{Protocol: 6}}},
-		{PortRange{0, 0, 65535}, []Key{{}}},
+		{PortRange{0, 0, 65535}, []Key{{Protocol: 6}, {Protocol: 17}, {Protocol: 132}}},
 		{PortRange{17, 80, 83}, []Key{{Protocol: 17, Port: 80, PortBits: 14}}},
 		{PortRange{17, 79, 82}, []Key{{Protocol: 17, Port: 79, PortBits: 16}, {Protocol: 17, Port: 80, PortBits: 15}, {Protocol: 17, Port: 82, PortBits: 16}}},
 		{PortRange{6, 65535, 65535}, []Key{{Protocol: 6, Port: 65535, PortBits: 16}}},

@@ -43,7 +43,7 @@ func ParseICMP(family, kind string) (protocol uint8, port uint16, err error) {
 		return f.protocol, ICMPType(t), nil
 	}
 	t, err := strconv.ParseUint(kind, 10, 8)
-	if err != nil {
+	if err != nil || kind != strconv.FormatUint(t, 10) { // more digits than it needs: some read octal
 		return 0, 0, fmt.Errorf("%q is no ICMP type of %s: write a number from 0 to 255, or one of Cilium's names, such as EchoRequest", shorten(kind), family)
 	}
 	return f.protocol, ICMPType(uint8(t)), nil

@@ -206,10 +206,7 @@ func (s slow) entityMeans(e Entity, p peer) bool {
 func (s slow) portMatches(c Clause, p peer, f Flow) bool {
 	numbered := f.Protocol == 6 || f.Protocol == 17 || f.Protocol == 132
 	for _, r := range c.Ports {
-		every := r.First == 0 && r.Last == 65535
 		switch {
-		case r.Protocol == 0 && every:
-			return true
 		case r.Protocol != 0 && r.Protocol != f.Protocol, r.Protocol == 0 && !numbered:
 		case int(r.First) <= int(f.Port) && int(f.Port) <= int(r.Last):
 			return true
