@@ -155,8 +155,18 @@ func writeTestResult(w io.Writer, c palette, r testResult) {
 		word = c.bad("FAIL")
 	}
 	fmt.Fprintf(w, "%s  %s (%s:%d)\n", word, r.Name, r.File, r.Line)
-	fmt.Fprintf(w, "      expected %s, got %s\n", expectation(r.Expected, r.ExpectedRule), expectation(r.Verdict, &r.Rule))
+	fmt.Fprintf(w, "      %s\n", r.summary())
 	writeJudgements(w, "      ", r.Directions, r.Notes)
+}
+
+// summary compares what was expected with what is; the rule only where one was
+// expected.
+func (r testResult) summary() string {
+	is := &r.Rule
+	if r.ExpectedRule == nil {
+		is = nil
+	}
+	return fmt.Sprintf("expected %s, got %s", expectation(r.Expected, r.ExpectedRule), expectation(r.Verdict, is))
 }
 
 // expectation is a verdict with the rule that gives it, where that matters.

@@ -101,7 +101,7 @@ func writeJudgements(w io.Writer, indent string, js []api.Judgement, notes []str
 		if j.Direction == policy.Ingress.String() {
 			arrow = "from"
 		}
-		fmt.Fprintf(w, "%s%s at %s, %s %s: %s: %s%s\n", indent, j.Direction, j.Host, arrow, j.Peer, j.Verdict, j.Why, ruleNote(j))
+		fmt.Fprintf(w, "%s%s at %s, %s %s: %s%s\n", indent, j.Direction, j.Host, arrow, j.Peer, j.Why, ruleNote(j))
 		if s := j.Staged; s != nil {
 			fmt.Fprintf(w, "%s  with staged rules: %s\n", indent, expectation(s.Verdict, &s.Rule))
 		}

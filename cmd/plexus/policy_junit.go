@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/xml"
-	"fmt"
 	"strings"
 )
 
@@ -55,10 +54,7 @@ func (j *junitReport) add(s *junitSuite, r testResult) {
 	if !r.Pass {
 		var text strings.Builder
 		writeJudgements(&text, "", r.Directions, r.Notes)
-		c.Failure = &junitFailure{
-			Message: fmt.Sprintf("expected %s, got %s", expectation(r.Expected, r.ExpectedRule), expectation(r.Verdict, &r.Rule)),
-			Text:    text.String(),
-		}
+		c.Failure = &junitFailure{Message: r.summary(), Text: text.String()}
 		j.Failures++
 		s.Failures++
 	}
