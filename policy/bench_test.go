@@ -35,7 +35,8 @@ type benchMesh struct {
 	world    World
 }
 
-func newBenchMesh(b *testing.B, s scale) benchMesh {
+func newBenchMesh(b testing.TB, s scale) benchMesh {
+	b.Helper()
 	m := benchMesh{world: World{Labels: make(map[mesh.Identity]identity.Labels, benchHosts)}}
 	for i := range benchHosts {
 		m.world.Labels[1<<16|mesh.Identity(256+i)] = benchLabels(i, i%(benchHosts/10))
@@ -116,12 +117,12 @@ func BenchmarkCompilerFirst(b *testing.B) {
 	})
 }
 
-// benchChange measures a Compiler after a change, which turn makes out of two
-// meshes by turns.
-func benchChange(b *testing.B, change func(testing.TB, *benchMesh)) {
+// benchChange measures a Compiler after a change, which is made and taken back
+// by turns.
+func benchChange(b *testing.B, changed change) {
 	forScales(b, func(b *testing.B, m benchMesh) {
 		turns := [2]benchMesh{m, m.again()}
-		change(b, &turns[1])
+		changed(b, &turns[1])
 		c := new(Compiler)
 		v := c.Compile(m.policies, m.subject, m.world)
 		for n := 1; b.Loop(); n++ {
@@ -134,33 +135,30 @@ func benchChange(b *testing.B, change func(testing.TB, *benchMesh)) {
 	})
 }
 
-// BenchmarkCompilerIdentity adds one identity, or takes it away.
-func BenchmarkCompilerIdentity(b *testing.B) {
-	benchChange(b, func(_ testing.TB, m *benchMesh) {
-		m.world.Labels[1<<16|60_000] = benchLabels(benchHosts, 7)
-	})
+// change is one to a mesh.
+type change func(testing.TB, *benchMesh)
+
+func oneMoreIdentity(_ testing.TB, m *benchMesh) {
+	m.world.Labels[1<<16|60_000] = benchLabels(benchHosts, 7)
 }
 
-// BenchmarkCompilerPolicy changes the ports of one policy.
-func BenchmarkCompilerPolicy(b *testing.B) {
-	benchChange(b, func(t testing.TB, m *benchMesh) {
-		m.policies[7] = mustParse(t, strings.ReplaceAll(benchPolicy(7, fitting), `"1007"`, `"3007"`))[0]
-	})
+func otherPort(t testing.TB, m *benchMesh) {
+	m.policies[7] = mustParse(t, strings.ReplaceAll(benchPolicy(7, fitting), `"1007"`, `"3007"`))[0]
 }
 
-// BenchmarkCompilerMeshwide changes one policy that is about the whole mesh.
-func BenchmarkCompilerMeshwide(b *testing.B) {
-	benchChange(b, func(t testing.TB, m *benchMesh) {
-		m.policies[0] = mustParse(t, strings.ReplaceAll(benchPolicy(0, fitting), `"20000"`, `"30000"`))[0]
-	})
+func otherPrefix(t testing.TB, m *benchMesh) {
+	m.policies[7] = mustParse(t, strings.ReplaceAll(benchPolicy(7, fitting), "10.0.7.0/24", "10.99.7.0/24"))[0]
 }
 
-// BenchmarkCompilerCIDR changes the prefix of one policy.
-func BenchmarkCompilerCIDR(b *testing.B) {
-	benchChange(b, func(t testing.TB, m *benchMesh) {
-		m.policies[7] = mustParse(t, strings.ReplaceAll(benchPolicy(7, fitting), "10.0.7.0/24", "10.99.7.0/24"))[0]
-	})
+// otherPortOfAll is of a policy about the whole mesh.
+func otherPortOfAll(t testing.TB, m *benchMesh) {
+	m.policies[0] = mustParse(t, strings.ReplaceAll(benchPolicy(0, fitting), `"20000"`, `"30000"`))[0]
 }
+
+func BenchmarkCompilerIdentity(b *testing.B)       { benchChange(b, oneMoreIdentity) }
+func BenchmarkCompilerPolicy(b *testing.B)         { benchChange(b, otherPort) }
+func BenchmarkCompilerPolicyOfAll(b *testing.B)    { benchChange(b, otherPortOfAll) }
+func BenchmarkCompilerPolicyWithCIDR(b *testing.B) { benchChange(b, otherPrefix) }
 
 // BenchmarkCompileAll compiles for 16 hosts with different labels.
 func BenchmarkCompileAll(b *testing.B) {
