@@ -14,52 +14,80 @@ import (
 	"github.com/plexusmesh/plexus/state"
 )
 
-// Policies lists the mesh's policies. A host that is no server knows their
-// documents, and neither who changed them nor when.
+// Policies lists the mesh's policies, and then those of this host's own files. A
+// host that is no server knows their documents, and neither who changed them nor
+// when.
 func (a *agent) Policies(ctx context.Context) ([]api.Policy, error) {
-	service, m, err := a.registry()
-	if m == nil {
-		if m, err = a.joined(); err != nil {
-			return nil, err
-		}
-		return knownPolicies(m.store.Snapshot()), nil
-	}
-	policies, _, err := service.Policies(ctx)
+	m, err := a.joined()
 	if err != nil {
-		return nil, worded(err)
+		return nil, err
 	}
 	snapshot := m.store.Snapshot()
-	out := make([]api.Policy, 0, len(policies))
-	for _, p := range policies {
-		listed := listedPolicy(snapshot, p.Policy)
-		listed.Revision, listed.Author, listed.Changed = p.Revision, p.Author, p.Time
-		out = append(out, listed)
+	out := knownPolicies(snapshot)
+	if service, _, err := a.registry(); err == nil {
+		if out, err = storedPolicies(ctx, service, snapshot); err != nil {
+			return nil, err
+		}
 	}
-	return out, nil
+	return append(out, m.ownPolicies(snapshot)...), nil
 }
 
 // knownPolicies are those of s, by ID.
 func knownPolicies(s state.Snapshot) []api.Policy {
 	out := make([]api.Policy, 0, len(s.Policies))
 	for _, p := range s.Policies {
-		out = append(out, listedPolicy(s, p))
+		out = append(out, listedPolicy(p, selected(s, p)))
 	}
 	slices.SortFunc(out, func(a, b api.Policy) int { return strings.Compare(a.ID, b.ID) })
 	return out
 }
 
-func listedPolicy(s state.Snapshot, p policy.Policy) api.Policy {
-	return api.Policy{
-		Name: p.Name, Namespace: p.Namespace, Kind: string(p.Kind), ID: p.ID(), Selects: selected(s, p), Source: p.Source,
+// storedPolicies are those that servers keep, by ID.
+func storedPolicies(ctx context.Context, service *registry.Service, s state.Snapshot) ([]api.Policy, error) {
+	policies, _, err := service.Policies(ctx)
+	if err != nil {
+		return nil, worded(err)
 	}
+	out := make([]api.Policy, 0, len(policies))
+	for _, p := range policies {
+		listed := listedPolicy(p.Policy, selected(s, p.Policy))
+		listed.Revision, listed.Author, listed.Changed = p.Revision, p.Author, p.Time
+		out = append(out, listed)
+	}
+	return out, nil
+}
+
+// ownPolicies are those of this host's own files, in their order. They are about
+// no other host.
+func (m *member) ownPolicies(s state.Snapshot) []api.Policy {
+	m.mu.Lock()
+	policies := m.own.Policies
+	m.mu.Unlock()
+	var out []api.Policy
+	for _, p := range policies {
+		listed := listedPolicy(p, nil)
+		listed.File = p.File
+		if slices.Contains(selected(s, p), m.enrolment.Node) {
+			listed.Selects = []string{m.enrolment.Node}
+		}
+		out = append(out, listed)
+	}
+	return out
+}
+
+func listedPolicy(p policy.Policy, selects []string) api.Policy {
+	return api.Policy{Name: p.Name, Namespace: p.Namespace, Kind: string(p.Kind), ID: p.ID(), Selects: selects, Source: p.Source}
 }
 
 // selected returns the hosts of s that p is about, sorted.
 func selected(s state.Snapshot, p policy.Policy) []string {
 	names := []string{}
 	for _, n := range s.Nodes {
-		if _, labels, known := endpointOf(s, n); known && p.Selects(labels) {
-			names = append(names, n.Name)
+		for _, prefix := range n.MeshPrefixes() {
+			if labels, known := s.Identities[s.Endpoints[prefix].Identity]; known && p.Selects(labels) {
+				names = append(names, n.Name)
+				break
+			}
 		}
 	}
 	slices.Sort(names)
@@ -72,21 +100,26 @@ func (a *agent) ReviewPolicies(ctx context.Context, r api.ReviewRequest) (api.Re
 	if err != nil {
 		return api.Review{}, err
 	}
-	parsed, err := parsePolicies(r.Files)
+	parsed, err := parsePolicies(r.Files, r.Delete)
 	if err != nil {
 		return api.Review{}, err
 	}
 	return m.review(ctx, service, proposal{store: parsed, remove: r.Delete, allowEmpty: r.AllowEmpty, terminal: r.Terminal})
 }
 
-func parsePolicies(files []api.PolicyFile) ([]policy.Policy, error) {
-	in := make([]registry.File, 0, len(files))
-	for _, f := range files {
-		in = append(in, registry.File{Name: f.Name, Data: f.Data})
+// parsePolicies reads a change of the mesh's policies.
+func parsePolicies(files []api.PolicyFile, remove []string) ([]policy.Policy, error) {
+	for _, id := range remove {
+		if strings.HasPrefix(id, localPrefix) {
+			return nil, api.Errorf(api.CodeInvalid, "policy %s is of a host's own files, and no policy of the mesh: remove it from its file there", id)
+		}
 	}
-	parsed, err := registry.ParsePolicies(in)
+	parsed, err := documents(files)
 	return parsed, worded(err)
 }
+
+// localPrefix begins the IDs of policies of a host's own files (policy.Policy.ID).
+const localPrefix = "local:"
 
 // ApplyPolicies changes the mesh's policies: all that r names, or none. It makes
 // the review again, since not every client asks for one.
@@ -95,7 +128,7 @@ func (a *agent) ApplyPolicies(ctx context.Context, r api.ApplyRequest) (api.Appl
 	if err != nil {
 		return api.ApplyResult{}, err
 	}
-	parsed, err := parsePolicies(r.Files)
+	parsed, err := parsePolicies(r.Files, r.Delete)
 	if err != nil {
 		return api.ApplyResult{}, err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/plexusmesh/plexus/agent/api"
+	"github.com/plexusmesh/plexus/agent/config"
 	"github.com/plexusmesh/plexus/control"
 	"github.com/plexusmesh/plexus/control/bootstrap"
 	"github.com/plexusmesh/plexus/control/ca"
@@ -62,6 +63,7 @@ func newKnowing(t *testing.T) *member {
 	t.Helper()
 	m := &member{
 		store: state.New("mesh"),
+		opts:  Options{Config: config.Config{Policy: config.Policy{DefaultLocalCluster: true}}},
 		enrolment: control.Enrolment{
 			Node: "web-1", Cluster: meshEast, Server: true, Servers: []string{"192.0.2.1:7443"}, Etcd: []string{"https://192.0.2.1:2379"},
 		},
@@ -169,6 +171,8 @@ func TestErrorsOfTheReviewRefuseTheChange(t *testing.T) {
 	wantCode(t, "no policy", err, api.CodeInvalid, "x.yaml:")
 	_, err = a.ReviewPolicies(ctx, api.ReviewRequest{Delete: []string{"nowhere"}})
 	wantCode(t, "delete what is not there", err, api.CodeNotFound, "nowhere")
+	_, err = a.ApplyPolicies(ctx, api.ApplyRequest{Delete: []string{"local:web"}})
+	wantCode(t, "delete what is in a file", err, api.CodeInvalid, "remove it from its file")
 }
 
 // What this build cannot read is in nobody's way, and the review says that it
@@ -187,7 +191,7 @@ func TestUnreadablePoliciesAreSaid(t *testing.T) {
 // A host that is no server tells what it enforces, and where to change it.
 func TestPoliciesOnAMember(t *testing.T) {
 	m := newKnowing(t)
-	parsed, err := parsePolicies(append(webOnly("web"), webOnly("db")...))
+	parsed, err := parsePolicies(append(webOnly("web"), webOnly("db")...), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,13 +200,18 @@ func TestPoliciesOnAMember(t *testing.T) {
 			tables.Policies[p.ID()] = p
 		}
 	})
+	m.own.Policies = slices.Clone(parsed[:1])
+	m.own.Policies[0].Local, m.own.Policies[0].File = true, "/etc/plexus/policies/web.yaml"
 	a := &agent{now: &session{member: m}}
 	policies, err := a.Policies(t.Context())
-	if err != nil || len(policies) != 2 || policies[0].ID != "db" || policies[1].ID != "web" {
+	if err != nil || len(policies) != 3 || policies[0].ID != "db" || policies[1].ID != "web" {
 		t.Fatalf("policies %+v, %v", policies, err)
 	}
 	if web := policies[1]; !slices.Equal(web.Selects, []string{"web-1"}) || web.Source != string(webOnly("web")[0].Data) || web.Revision != 0 {
 		t.Errorf("policy %+v", web)
+	}
+	if own := policies[2]; own.ID != "local:web" || own.File != "/etc/plexus/policies/web.yaml" || !slices.Equal(own.Selects, []string{"web-1"}) {
+		t.Errorf("policy of the host's own files: %+v", own)
 	}
 	_, err = a.ReviewPolicies(t.Context(), api.ReviewRequest{})
 	wantCode(t, "review on a member", err, api.CodeForbidden, "web-1")

@@ -2,16 +2,17 @@ package agent
 
 import (
 	"context"
+	"maps"
 	"slices"
-	"strings"
 
 	"github.com/plexusmesh/plexus/agent/api"
 	"github.com/plexusmesh/plexus/control/registry"
 	"github.com/plexusmesh/plexus/datapath"
-	"github.com/plexusmesh/plexus/identity"
 	"github.com/plexusmesh/plexus/mesh"
+	"github.com/plexusmesh/plexus/plan"
 	"github.com/plexusmesh/plexus/policy"
 	"github.com/plexusmesh/plexus/policy/review"
+	"github.com/plexusmesh/plexus/policy/scenario"
 	"github.com/plexusmesh/plexus/state"
 )
 
@@ -57,35 +58,39 @@ func unread(ids []string, changes []registry.Change) []api.Finding {
 // codeUnread is the code of a finding that package review cannot have.
 const codeUnread = "policy-unreadable"
 
-// reviewed is the own mesh as s and the hosts' claims have it.
+// reviewed is the own mesh as s and the hosts' claims have it. Policies of hosts'
+// own files are no part of it.
 func (m *member) reviewed(s state.Snapshot, claims map[string]mesh.Claim, t *api.Terminal) review.Mesh {
 	e := m.enrolment
+	local, known := m.local()
+	if !known { // then this host is one like the others
+		local = plan.Local{Cluster: e.Cluster, EveryCluster: !m.opts.Config.Policy.DefaultLocalCluster}
+	}
+	_, scene := plan.Scene(s, local)
 	out := review.Mesh{
-		Cluster: e.Cluster.Name, World: world(s), ControlPorts: portsIn(slices.Concat(e.Servers, e.Etcd)),
+		Cluster: scene.Cluster, EveryCluster: scene.EveryCluster, World: scene.World,
+		ControlPorts: portsIn(slices.Concat(e.Servers, e.Etcd)),
 	}
-	for _, n := range s.Nodes {
-		if h, known := reviewedHost(s, n, claims[n.Name]); known && n.Cluster == e.Cluster {
-			out.Hosts = append(out.Hosts, h)
-		}
+	for _, h := range scene.Hosts {
+		server := s.Nodes[mesh.Node{Name: h.Name, Cluster: e.Cluster}.ID()].Server
+		out.Hosts = append(out.Hosts, reviewedHost(h, server, claims[h.Name]))
 	}
-	slices.SortFunc(out.Hosts, func(a, b review.Host) int { return strings.Compare(a.Name, b.Name) })
 	if t != nil {
 		out.Terminal = &review.Terminal{Host: e.Node, Remote: t.Remote, Port: t.Port}
 	}
 	return out
 }
 
-// reviewedHost is n as policy sees it; false while its labels are unknown.
-func reviewedHost(s state.Snapshot, n mesh.Node, claim mesh.Claim) (review.Host, bool) {
-	endpoint, labels, known := endpointOf(s, n)
-	h := review.Host{
-		Name: n.Name, Identity: endpoint.Identity, Labels: labels, Server: n.Server, Addresses: slices.Clone(n.Addresses),
-		NamedPorts: endpoint.NamedPorts, Listening: claim.Listening, Pinholes: claimedPinholes(claim.Pinholes),
+// reviewedHost is h with what it says of itself.
+func reviewedHost(h scenario.Host, server bool, claim mesh.Claim) review.Host {
+	out := review.Host{
+		Name: h.Name, Identity: h.Identity, Labels: h.Labels, Server: server, Addresses: h.Addresses, NamedPorts: h.NamedPorts,
+		Listening: claim.Listening, Pinholes: claimedPinholes(claim.Pinholes),
 	}
-	for _, p := range n.MeshPrefixes() {
-		h.Addresses = append(h.Addresses, p.Addr())
+	if h.Pinholes != nil { // of this host, which knows them best
+		out.Pinholes = slices.Collect(maps.Keys(h.Pinholes))
 	}
-	return h, known
+	return out
 }
 
 // claimedPinholes reads those of a claim; nil, not known, if one of them makes no
@@ -101,31 +106,6 @@ func claimedPinholes(texts []string) []datapath.Pinhole {
 			return nil
 		}
 		out = append(out, p)
-	}
-	return out
-}
-
-// endpointOf returns the endpoint and the labels of n; false while they are
-// unknown.
-func endpointOf(s state.Snapshot, n mesh.Node) (mesh.Endpoint, identity.Labels, bool) {
-	for _, prefix := range n.MeshPrefixes() {
-		e := s.Endpoints[prefix]
-		if labels, known := s.Identities[e.Identity]; known {
-			return e, labels, true
-		}
-	}
-	return mesh.Endpoint{}, nil, false
-}
-
-// world is everybody whom policies can name.
-func world(s state.Snapshot) policy.World {
-	out := policy.World{Labels: s.Identities, Ports: make(map[mesh.Identity][]mesh.NamedPort)}
-	for _, e := range s.Endpoints {
-		for _, p := range e.NamedPorts {
-			if !slices.Contains(out.Ports[e.Identity], p) {
-				out.Ports[e.Identity] = append(out.Ports[e.Identity], p)
-			}
-		}
 	}
 	return out
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/plexusmesh/plexus/mesh"
 	"github.com/plexusmesh/plexus/policy"
 	"github.com/plexusmesh/plexus/policy/review"
+	"github.com/plexusmesh/plexus/policy/scenario"
 	"github.com/plexusmesh/plexus/state"
 )
 
@@ -65,6 +66,16 @@ func TestReviewedMesh(t *testing.T) {
 	}
 	if got := m.reviewed(m.store.Snapshot(), nil, nil); got.Terminal != nil || got.Hosts[0].Listening != nil || got.Hosts[0].Pinholes != nil {
 		t.Errorf("what nobody has said is known: %+v", got)
+	}
+}
+
+// This host knows its own pinholes better than its claim, which may be on its way.
+func TestReviewedHostIsThisOne(t *testing.T) {
+	hole := datapath.Pinhole{Direction: policy.Ingress, Protocol: 6, Port: 22}
+	own := scenario.Host{Name: "web-1", Pinholes: map[datapath.Pinhole]string{hole: "SSH"}}
+	got := reviewedHost(own, false, mesh.Claim{Pinholes: []string{"ingress 23/TCP"}})
+	if diff := cmp.Diff([]datapath.Pinhole{hole}, got.Pinholes, plain...); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Policy is one document of the mesh's policy. A host that is no server knows
-// the document alone: its revision is 0 there, author and changed are absent.
+// Policy is one document of the mesh's policy, or of the asked host's own files. A
+// host that is no server knows the document alone: its revision is 0 there, author
+// and changed are absent, as they are of what is in files.
 type Policy struct {
 	Name      string    `json:"name"`
 	Namespace string    `json:"namespace,omitempty"`
@@ -17,6 +18,7 @@ type Policy struct {
 	Changed   time.Time `json:"changed,omitzero"`
 	Selects   []string  `json:"selects"` // hosts that some rule of it selects
 	Source    string    `json:"source,omitempty"`
+	File      string    `json:"file,omitempty"` // of this host, that holds it; absent for a policy of the mesh
 }
 
 // PolicyFile is one file of policy documents.

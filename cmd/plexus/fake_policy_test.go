@@ -16,6 +16,7 @@ func (d fakeDaemon) Policies(context.Context) ([]api.Policy, error) {
 	return []api.Policy{
 		{Name: "web", ID: "web", Kind: "CiliumClusterwideNetworkPolicy", Revision: 4, Author: "admin", Changed: noon, Selects: []string{"alpha"}, Source: "kind: CiliumClusterwideNetworkPolicy\n"},
 		{Name: "web", Namespace: "prod", ID: "prod/web", Kind: "CiliumNetworkPolicy", Revision: 2, Author: "admin", Changed: noon},
+		{Name: "ssh", ID: "local:ssh", Kind: "CiliumClusterwideNetworkPolicy", Selects: []string{"alpha"}, Source: "kind: x\n", File: "/etc/plexus/policies/ssh.yaml"},
 	}, d.fail()
 }
 

@@ -13,7 +13,7 @@ what changes, and puts the change on trial, as "policy apply" does. Hosts that n
 other policy selects are open again: "plexus status" says so in words.`,
 		Example:           "  plexus policy delete web prod/web\n  plexus policy delete cidrgroup:office --confirm-within 1m",
 		Args:              someArgs("the name of a policy"),
-		ValidArgsFunction: moreOf(policyNames(a)),
+		ValidArgsFunction: moreOf(meshPolicyNames(a)),
 	}
 	c := newChange(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -30,7 +30,7 @@ It exits with 1 if there are errors, with which apply would refuse the change.`,
 	cmd.Flags().StringArrayVar(&c.remove, "delete", nil, "`name` of a policy to delete; repeat for more")
 	cmd.Flags().BoolVar(&c.allowEmpty, "allow-empty", false, "accept policies that select no host")
 	cmd.MarkFlagsOneRequired("filename", "delete")
-	mustComplete(cmd, "delete", policyNames(a))
+	mustComplete(cmd, "delete", meshPolicyNames(a))
 	p := newPrinter(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if c.files, err = readPolicies(cmd.InOrStdin(), names); err != nil {
