@@ -141,10 +141,14 @@ func (s *Service) RollbackPolicies(ctx context.Context, o RollbackOptions) (sche
 }
 
 // planUndo takes the newest revision back. Whether that fits into a transaction
-// was settled when it was made.
+// was settled when it was made, unless it is a rollback itself.
 func (s *Service) planUndo(now shelf, r schema.PolicyRevision) (transaction, error) {
 	r.Action, r.Of, r.To, r.Time = schema.ActionRollback, now.current.Revision, now.current.Revision-1, s.now().UTC().Truncate(time.Second)
-	return now.revise(r, now.without())
+	t, err := now.revise(r, now.without())
+	if err == nil && now.current.Action == schema.ActionRollback {
+		err = t.fits("taking the rollback back")
+	}
+	return t, err
 }
 
 // planReturn takes back every revision after o.To.

@@ -17,10 +17,14 @@ import (
 	"github.com/plexusmesh/plexus/policy"
 )
 
-// parsed reads documents as an apply does.
+// parsed reads documents as an apply of one file each does.
 func (f *fixture) parsed(docs ...string) []policy.Policy {
 	f.t.Helper()
-	policies, err := ParsePolicies([]File{{"p.yaml", []byte(strings.Join(docs, "---\n"))}})
+	var files []File
+	for i, doc := range docs {
+		files = append(files, File{fmt.Sprintf("%d.yaml", i), []byte(doc)})
+	}
+	policies, err := ParsePolicies(files)
 	f.must(err)
 	return policies
 }

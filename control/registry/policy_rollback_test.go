@@ -163,6 +163,27 @@ func TestSizeOfAChange(t *testing.T) {
 	f.stands(want)
 }
 
+// However much a revision replaced, the next one has room beside its record.
+func TestLargeChangesAreNoDeadEnd(t *testing.T) {
+	f := newMesh(t, "10.210.0.0/16")
+	ctx := t.Context()
+	const third = 550 << 10
+	_, _, err := f.ApplyPolicies(ctx, me, f.parsed(padded("a", "web", third*6/5), padded("b", "web", third*6/5)))
+	if !errors.Is(err, code(control.CodeInvalid)) || !strings.Contains(err.Error(), fmt.Sprint(maxRecord)) {
+		t.Errorf("would leave no room: %v", err)
+	}
+	f.apply(padded("a", "web", third), padded("b", "web", third))
+	large := f.documents()
+	_, err = f.RollbackPolicies(ctx, RollbackOptions{}) // keeps both in its record
+	f.must(err)
+	if _, err := f.RollbackPolicies(ctx, RollbackOptions{}); !errors.Is(err, code(control.CodeInvalid)) || !strings.Contains(err.Error(), "taking the rollback back") {
+		t.Errorf("writes and archives them at once: %v", err)
+	}
+	f.stands(map[string]string{})
+	f.apply(padded("c", "web", 100<<10)) // archives both
+	f.apply(large["a"])
+}
+
 func TestRevisionOfAnEarlierBuild(t *testing.T) {
 	f := newMesh(t, "10.210.0.0/16")
 	ctx := t.Context()

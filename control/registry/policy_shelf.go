@@ -14,10 +14,13 @@ import (
 	"github.com/plexusmesh/plexus/kvstore/schema"
 )
 
-// Bounds of a transaction that changes policies: in bytes of values (etcd takes
-// 1.5 MiB with keys and all), and of earlier revisions that are kept.
+// Bounds of a transaction that changes policies, in bytes of values (etcd takes
+// 1.5 MiB with keys and all), of the record in it, which the next transaction
+// must be able to archive and have room left, and of earlier revisions that are
+// kept.
 const (
 	maxApply   = 1400 << 10
+	maxRecord  = maxApply - 256<<10
 	maxHistory = 100
 )
 
@@ -176,12 +179,12 @@ func (s shelf) archive(w *writer, next schema.PolicyRevision) int {
 // fits refuses what etcd would not take in one transaction.
 func (t transaction) fits(what string) error {
 	size := t.documents + t.before + t.archived
-	if len(t.next.Changes) <= maxOps && size <= maxApply {
+	if len(t.next.Changes) <= maxOps && size <= maxApply && t.before <= maxRecord {
 		return nil
 	}
 	return control.Errorf(control.CodeInvalid, "%s would write %d policies and %d bytes at once: %d bytes of documents, %d of those that they replace, "+
-		"and %d of the revision before; at most %d policies and %d bytes fit: change fewer policies at a time",
-		what, len(t.next.Changes), size, t.documents, t.before, t.archived, maxOps, maxApply)
+		"and %d of the revision before; at most %d policies and %d bytes fit, %d of them of replaced documents: change fewer policies at a time",
+		what, len(t.next.Changes), size, t.documents, t.before, t.archived, maxOps, maxApply, maxRecord)
 }
 
 // fitsBothWays refuses what could not be written, and what then could not be

@@ -30,9 +30,7 @@ spec:
 
 func (f *fixture) apply(docs ...string) (uint64, string) {
 	f.t.Helper()
-	policies, err := ParsePolicies([]File{{"p.yaml", []byte(strings.Join(docs, "---\n"))}})
-	f.must(err)
-	current, changes, err := f.ApplyPolicies(f.t.Context(), ApplyOptions{Author: "me"}, policies)
+	current, changes, err := f.ApplyPolicies(f.t.Context(), me, f.parsed(docs...))
 	f.must(err)
 	var what []string
 	for _, c := range changes {
