@@ -70,7 +70,7 @@ func (r *reviewer) lintOwnName(c clauseOf, name policy.PortName, selected []*sub
 	}
 	if len(without) > 0 {
 		slices.Sort(without)
-		r.report(undeclared(c), CodeUndeclaredPort, c.at(), "names port %s, which %s does not declare: the rule means no port there; add it to named-ports in its configuration, or write the number",
+		r.report(undeclared(c), CodeUndeclaredPort, c.at(), "names port %s, which is not declared by %s: the rule means no port there; add it to named-ports in the configuration, or write the number",
 			nameText(name), some(without))
 	}
 }
@@ -82,7 +82,7 @@ func (r *reviewer) lintPeersName(c clauseOf, name policy.PortName) {
 			return
 		}
 	}
-	r.report(undeclared(c), CodeUndeclaredPort, c.at(), "names port %s of its peers, which none of the mesh declares: the rule means no port; add it to named-ports in their configuration, or write the number",
+	r.report(undeclared(c), CodeUndeclaredPort, c.at(), "names port %s of its peers, which is declared by nobody in the mesh: the rule means no port; add it to named-ports in their configuration, or write the number",
 		nameText(name))
 }
 

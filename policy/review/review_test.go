@@ -18,8 +18,12 @@ func small() Mesh {
 	server.Server = true
 	db := host(3, "db-1", "app=db")
 	db.Listening = []mesh.Listener{{Protocol: "TCP", Port: 22}, {Protocol: "TCP", Port: 5432}}
-	db.NamedPorts = []mesh.NamedPort{{Name: "pg", Port: 5432, Protocol: "TCP"}}
+	db.NamedPorts = []mesh.NamedPort{{Name: "pg", Port: 5432, Protocol: "TCP"}, {Name: "dns", Port: 53, Protocol: "UDP"}}
 	return meshOf(server, host(2, "web-1", "app=web"), db)
+}
+
+func office(cidr string) string {
+	return "apiVersion: cilium.io/v2\nkind: CiliumCIDRGroup\nmetadata: {name: office, labels: {site: a}}\nspec: {externalCIDRs: [" + cidr + "]}\n"
 }
 
 const webToDB = `endpointSelector: {matchLabels: {app: db}}, ingress: [{fromEndpoints: [{matchLabels: {app: web}}], toPorts: [{ports: [{port: "5432", protocol: TCP}]}]}]`
@@ -75,6 +79,32 @@ func TestFindings(t *testing.T) {
 			want: []string{"warning nobody-listens test.yaml:4 spec.ingress[0]: allows 5433/TCP, and no program waits at it on db-1: is it another port, or is the service not running?"},
 		},
 		{
+			name: "a group that is not there", after: doc("x", `endpointSelector: {}, ingress: [{fromCIDRSet: [{cidrGroupRef: office}, {cidrGroupSelector: {matchLabels: {site: a}}}]}]`),
+			want: []string{
+				`error cidr-group-missing test.yaml:4 spec.ingress[0]: refers to CIDR group "office", which does not exist: apply it together with the policy`,
+				"warning cidr-group-missing test.yaml:4 spec.ingress[0]: no CIDR group has the labels site=a: the entry means nobody",
+			},
+		},
+		{
+			name: "groups that are there", after: doc("x", `endpointSelector: {}, ingress: [{fromCIDRSet: [{cidrGroupRef: office}, {cidrGroupSelector: {matchLabels: {site: a}}}]}]`) + "---\n" + office("198.51.100.0/24"),
+		},
+		{
+			name: "names of ports", after: doc("x", `endpointSelector: {}, ingress: [{toPorts: [{ports: [{port: pg, protocol: TCP}]}]}], ingressDeny: [{toPorts: [{ports: [{port: http}]}]}], egressDeny: [{toPorts: [{ports: [{port: http}, {port: pg}]}]}]`),
+			want: []string{
+				"error named-port-undeclared test.yaml:4 spec.egressDeny[0]: names port http of its peers, which is declared by nobody in the mesh: the rule means no port; add it to named-ports in their configuration, or write the number",
+				"error named-port-undeclared test.yaml:4 spec.ingressDeny[0]: names port http, which is not declared by db-1, srv-1, web-1: the rule means no port there; add it to named-ports in the configuration, or write the number",
+				"warning named-port-undeclared test.yaml:4 spec.ingress[0]: names port pg/TCP, which is not declared by srv-1, web-1: the rule means no port there; add it to named-ports in the configuration, or write the number",
+			},
+		},
+		{
+			name: "a named port at which nobody waits", after: doc("x", `endpointSelector: {matchLabels: {app: db}}, ingress: [{toPorts: [{ports: [{port: dns, protocol: UDP}]}]}]`),
+			want: []string{"warning nobody-listens test.yaml:4 spec.ingress[0]: allows dns/UDP, and no program waits at it on db-1: is it another port, or is the service not running?"},
+		},
+		{
+			name: "a staged rule", after: doc("db", "enforcement: staged, "+webToDB),
+			want: []string{"warning staged test.yaml:4 spec: is staged: flows say what it would decide, and it decides nothing yet"},
+		},
+		{
 			name: "what stays is not spoken of", before: doc("x", `endpointSelector: {matchLabels: {app: mail}}, ingress: [{}]`),
 			after: doc("x", `endpointSelector: {matchLabels: {app: mail}}, ingress: [{}]`) + "---\n" + doc("db", webToDB),
 		},
@@ -104,6 +134,8 @@ func parseMany(t *testing.T, text string) []policy.Policy {
 	return parse(t, text)
 }
 
+const fromOffice = `endpointSelector: {matchLabels: {app: db}}, ingress: [{fromCIDRSet: [{cidrGroupRef: office}]}]`
+
 func TestLines(t *testing.T) {
 	for _, tt := range []struct {
 		name          string
@@ -130,6 +162,14 @@ func TestLines(t *testing.T) {
 			egress: now denies what no rule allows (was open)
 			+ allow → 198.51.100.0/24 except 198.51.100.7/32 8000-8010/TCP, 53/UDP (out egress[0])
 			+ allow → cluster every port (out egress[1])`},
+		{name: "a staged rule", after: doc("db", "enforcement: staged, "+webToDB), want: `db-1 2→2 +0 -0 ~0
+			staged, without effect: ingress: now denies what no rule allows (was open)
+			staged, without effect: + allow app=web → 5432/TCP (db ingress[0])`},
+		{name: "its promotion", before: doc("db", "enforcement: staged, "+webToDB), after: doc("db", webToDB), want: `db-1 2→2 +1 -1 ~0
+			ingress: now denies what no rule allows (was open)
+			+ allow app=web → 5432/TCP (db ingress[0])`},
+		{name: "a group that grows", before: doc("db", fromOffice) + "---\n" + office("198.51.100.0/24"), after: doc("db", fromOffice) + "---\n" + office("198.51.100.0/24, 203.0.113.0/24"), want: `db-1 2→3 +1 -0 ~0
+			+ allow 203.0.113.0/24 → every port (db ingress[0])`},
 		{name: "a comment", before: doc("db", webToDB), after: "# why\n" + doc("db", webToDB)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -143,6 +183,23 @@ func TestLines(t *testing.T) {
 				t.Errorf("changes (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A policy that no host could hold is refused, with the host and the count.
+func TestOverflow(t *testing.T) {
+	hosts := []Host{host(1, "db-1", "app=db")}
+	for i := range 2200 {
+		hosts = append(hosts, host(2+i, fmt.Sprintf("web-%d", i), fmt.Sprintf("n=%d", i)))
+	}
+	wide := doc("wide", `endpointSelector: {matchLabels: {app: db}}, ingress: [{fromEntities: [cluster], toPorts: [{ports: [{port: "1", endPort: 65534, protocol: TCP}]}]}]`)
+	r := Review(nil, parse(t, wide), meshOf(hosts...), Options{})
+	if len(r.Findings) != 1 || r.Findings[0].Code != CodeOverflow || !r.Refused() {
+		t.Fatalf("findings: %+v", r.Findings)
+	}
+	count := fmt.Sprint(r.Hosts[0].After)
+	if text := r.Findings[0].Text; !strings.Contains(text, "policy of db-1 would not fit") || !strings.Contains(text, count) {
+		t.Errorf("%q names not both host and count, %s", text, count)
 	}
 }
 

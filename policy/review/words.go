@@ -40,25 +40,24 @@ func clausesByRule(policies []policy.Policy) map[string]*policy.Clause {
 
 // lines says what changes at a host.
 func (w wording) lines(d diff) []string {
-	var out []string
-	for _, dir := range []policy.Direction{policy.Ingress, policy.Egress} {
-		switch was, is := d.before.Enforced[dir], d.after.Enforced[dir]; {
-		case is && !was:
-			out = append(out, dir.String()+": now denies what no rule allows (was open)")
-		case was && !is:
-			out = append(out, dir.String()+": now open to what no rule denies (denied what no rule allows)")
-		}
-	}
-	out = append(out, w.entries("", d)...)
+	out := w.entries("", d)
 	if d.renamed > 0 {
 		out = append(out, fmt.Sprintf("= %d with the same verdict, from another rule", d.renamed))
 	}
 	return append(out, w.staged(d)...)
 }
 
-// entries says which verdicts go and come.
+// entries says what happens by default, and which verdicts go and come.
 func (w wording) entries(prefix string, d diff) []string {
 	var out []string
+	for _, dir := range []policy.Direction{policy.Ingress, policy.Egress} {
+		switch was, is := d.before.Enforced[dir], d.after.Enforced[dir]; {
+		case is && !was:
+			out = append(out, prefix+dir.String()+": now denies what no rule allows (was open)")
+		case was && !is:
+			out = append(out, prefix+dir.String()+": now open to what no rule denies (denied what no rule allows)")
+		}
+	}
 	for _, side := range []struct {
 		sign     string
 		verdicts policy.Verdicts
