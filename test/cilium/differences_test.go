@@ -25,30 +25,18 @@ type difference struct {
 var (
 	toWeb   = plexus.Flow{Direction: plexus.Egress, Protocol: 6, Port: 80}
 	fromWeb = plexus.Flow{Direction: plexus.Ingress, Protocol: 6, Port: 80}
-	fromGRE = plexus.Flow{Direction: plexus.Ingress, Protocol: 47}
 )
 
-// differences are all that may differ. Those that begin with "open" are not
-// settled: one of both is wrong, or the documents must say why not.
+// differences are all that may differ.
 var differences = []difference{
 	{
-		why: "open: enableDefaultDeny of a direction without entries: Plexus enforces the direction, as is written; Cilium 1.20 forgets it, as nothing is left of such a rule",
+		why: "enableDefaultDeny of a direction without entries: Plexus enforces the direction, as is written and as docs/policy.md teaches; Cilium 1.20 forgets it, as nothing is left of such a rule",
 		applies: func(c contest, _ peer, f plexus.Flow, allowed bool) bool {
 			return !allowed && c.hasRule(func(r plexus.Rule) bool {
 				return r.DefaultDeny[f.Direction] && !slices.ContainsFunc(r.Clauses, func(cl plexus.Clause) bool { return cl.Direction == f.Direction })
 			})
 		},
 		rule: "ingress: [{}], enableDefaultDeny: {egress: true}", peer: ownHost, flow: toWeb,
-	},
-	{
-		why: "open: port \"0\" of protocol ANY: Plexus takes it for every protocol, Cilium for TCP, UDP and SCTP (pkg/policy/rule.go, mergeL4Filter)",
-		applies: func(c contest, _ peer, f plexus.Flow, _ bool) bool {
-			hasPorts := f.Protocol == 6 || f.Protocol == 17 || f.Protocol == 132
-			return !hasPorts && c.hasClause(f.Direction, func(cl plexus.Clause) bool {
-				return slices.Contains(cl.Ports, plexus.PortRange{Last: 65535})
-			})
-		},
-		rule: "ingress: [{toPorts: [{ports: [{port: \"0\"}]}]}]", peer: ownHost, flow: fromGRE,
 	},
 	{
 		why: "entity remote-node: each host of the own mesh is a node, and has one identity for all its addresses; to Cilium that identity is an endpoint's",
