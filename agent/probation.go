@@ -177,7 +177,7 @@ func (p *probation) warnings(r state.Revision) []api.Warning {
 	}
 	switch o := p.look(r); {
 	case o.Lapsed != 0:
-		add("policy-taken-back", fmt.Sprintf("nobody confirmed revision %d of the policies, by %s, within %s: what was before it is in force here; plexus policy confirm on a server has it enforced again, plexus policy rollback there ends it everywhere",
+		add("policy-taken-back", fmt.Sprintf("nobody confirmed revision %d of the policies, by %s, within %s: what was before it is in force here, and the leading server takes it back for the whole mesh; apply the change again to have it after all",
 			o.Lapsed, r.Author, r.Window))
 	case o.Left > 0:
 		add("policy-on-trial", fmt.Sprintf("revision %d of the policies, by %s, is on trial: %d s are left to confirm it with plexus policy confirm on a server, or it is taken back",
