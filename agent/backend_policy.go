@@ -121,8 +121,7 @@ func parsePolicies(files []api.PolicyFile, remove []string) ([]policy.Policy, er
 // localPrefix begins the IDs of policies of a host's own files (policy.Policy.ID).
 const localPrefix = "local:"
 
-// ApplyPolicies changes the mesh's policies: all that r names, or none. It makes
-// the review again, since not every client asks for one.
+// ApplyPolicies changes the mesh's policies: all that r names, or none.
 func (a *agent) ApplyPolicies(ctx context.Context, r api.ApplyRequest) (api.ApplyResult, error) {
 	service, m, err := a.registry()
 	if err != nil {
@@ -135,11 +134,7 @@ func (a *agent) ApplyPolicies(ctx context.Context, r api.ApplyRequest) (api.Appl
 	if len(parsed)+len(r.Delete) == 0 {
 		return api.ApplyResult{}, api.Errorf(api.CodeInvalid, "change policy: neither a document nor a policy to delete is named")
 	}
-	review, err := m.review(ctx, service, proposal{store: parsed, remove: r.Delete, allowEmpty: r.AllowEmpty})
-	if err == nil {
-		err = refusal(review.Findings)
-	}
-	if err != nil {
+	if err := m.admit(ctx, service, proposal{store: parsed, remove: r.Delete, allowEmpty: r.AllowEmpty}, r.Base); err != nil {
 		return api.ApplyResult{}, err
 	}
 	current, changes, err := service.ApplyPolicies(ctx, registry.ApplyOptions{
@@ -151,6 +146,20 @@ func (a *agent) ApplyPolicies(ctx context.Context, r api.ApplyRequest) (api.Appl
 	return api.ApplyResult{
 		Revision: current.Revision, Pending: pending(current, time.Now()), Policies: listedChanges(m.store.Snapshot(), changes),
 	}, nil
+}
+
+// admit refuses a change to the revision base that a review finds errors in. It
+// makes the review itself, unless that was done a moment ago: not every client
+// asks for one.
+func (m *member) admit(ctx context.Context, service *registry.Service, p proposal, base *uint64) error {
+	if m.passed.has(p.digest(), base, time.Now()) {
+		return nil
+	}
+	review, err := m.review(ctx, service, p)
+	if err != nil {
+		return err
+	}
+	return refusal(review.Findings)
 }
 
 // refusal is the error that the errors of a review are; nil where it has none.

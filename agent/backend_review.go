@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/plexusmesh/plexus/agent/api"
 	"github.com/plexusmesh/plexus/control/registry"
@@ -39,6 +40,9 @@ func (m *member) review(ctx context.Context, service *registry.Service, p propos
 	out := listedReview(found)
 	out.Revision, out.Policies = basis.Revision, listedChanges(snapshot, changes)
 	out.Findings = append(out.Findings, unread(basis.Unreadable, changes)...)
+	if refusal(out.Findings) == nil {
+		m.passed.note(p.digest(), basis.Revision, time.Now())
+	}
 	return out, nil
 }
 

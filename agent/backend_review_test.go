@@ -105,3 +105,35 @@ func TestPending(t *testing.T) {
 		}
 	}
 }
+
+// A review counts for the change that was reviewed, to the revision that it was
+// made to, and not for long.
+func TestPassedReviews(t *testing.T) {
+	now, three, four := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC), uint64(3), uint64(4)
+	change := proposal{store: []policy.Policy{{Source: "a"}}, remove: []string{"b"}}
+	var p passed
+	zero := uint64(0)
+	if p.has(change.digest(), &zero, now) || p.has([32]byte{}, &zero, now) {
+		t.Error("a review counts that nobody has made")
+	}
+	p.note(change.digest(), three, now)
+	for _, tt := range []struct {
+		name   string
+		change proposal
+		base   *uint64
+		after  time.Duration
+		want   bool
+	}{
+		{"the same", proposal{store: []policy.Policy{{Source: "a", File: "another"}}, remove: []string{"b"}}, &three, passedFor - 1, true},
+		{"later", change, &three, passedFor, false},
+		{"to another revision", change, &four, 0, false},
+		{"to any revision", change, nil, 0, false},
+		{"another document", proposal{store: []policy.Policy{{Source: "c"}}, remove: []string{"b"}}, &three, 0, false},
+		{"another deletion", proposal{store: []policy.Policy{{Source: "a"}}}, &three, 0, false},
+		{"for nobody", proposal{store: change.store, remove: change.remove, allowEmpty: true}, &three, 0, false},
+	} {
+		if got := p.has(tt.change.digest(), tt.base, now.Add(tt.after)); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}

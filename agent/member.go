@@ -60,6 +60,7 @@ type member struct {
 	governed  chan struct{} // closed once the kernel held everything for the first time
 
 	arming sync.Mutex // held by disarm and arm, which exclude each other
+	passed passed     // the last review without errors
 
 	mu         sync.Mutex
 	uplinks    *device.State   // nil until found
