@@ -71,11 +71,17 @@ deps-run: # what hosts and the demo need
 
 .PHONY: test
 test: ## run everything: install what is needed, lint, verify, all tests; under 15 minutes on 2 cores
-	FUZZTIME=10000x tools/stage.sh deps build build-all lint verify test-race test-kernel fuzz test-e2e
+	FUZZTIME=10000x tools/stage.sh deps build build-all lint verify test-race test-cilium test-kernel fuzz test-e2e
 
 .PHONY: test-race
 test-race: ## run the tests that need no kernel, with the race detector
 	$(GOTEST) -race -timeout 10m $(OTHER_PKGS)
+
+# A module of its own, as Cilium's code is no dependency of Plexus.
+.PHONY: test-cilium
+test-cilium: bin/golangci-lint ## compare policy with Cilium's own code; built cold, it takes minutes
+	go build -trimpath -o bin/gotest ./internal/gotest
+	cd test/cilium && ../../bin/gotest -count 1 -timeout 10m ./... && ../../bin/golangci-lint run ./...
 
 .PHONY: test-kernel
 test-kernel: ## run the tests of real kernel objects, with the race detector; as root
