@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -73,18 +72,20 @@ func (d *decoder) oneSelector(n *yaml.Node, path string, selectors []*yaml.Node)
 }
 
 // sectionsMean refuses a rule that decides nothing, and lists that look as if
-// they denied everything but do nothing.
+// they denied everything but do nothing. Cilium refuses a rule without any entry,
+// whatever it says of default deny.
 func (d *decoder) sectionsMean(n *yaml.Node, path string, present map[string]*yaml.Node, said posture) {
-	switch full := func(n *yaml.Node) bool { return !empty(n) }; {
-	case len(present) == 0:
+	if len(present) == 0 {
 		d.refuse(n, path, "decides nothing: write ingress, ingressDeny, egress or egressDeny; \"ingress: [{}]\" denies all that no other policy allows")
-	case !slices.ContainsFunc(slices.Collect(maps.Values(present)), full):
-		said = posture{} // Cilium refuses a rule without any entry, whatever it says of default deny
+	}
+	entries := 0
+	for _, list := range present {
+		entries += len(list.Content)
 	}
 	for _, s := range sections {
 		list := present[s.name]
-		enforced := said[s.direction] != nil && *said[s.direction]
-		if list != nil && list.Kind == yaml.SequenceNode && len(list.Content) == 0 && !enforced {
+		enforced := entries > 0 && said[s.direction] != nil && *said[s.direction]
+		if list != nil && list.Kind == yaml.SequenceNode && empty(list) && !enforced {
 			d.refuse(list, join(path, s.name), "an empty list does nothing: leave it out, or write \"%s: [{}]\" to deny all that no other policy allows", strings.TrimSuffix(s.name, "Deny"))
 		}
 	}
