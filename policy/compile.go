@@ -177,7 +177,7 @@ func (c *compiler) about(prefixes []netip.Prefix, numbers map[netip.Prefix]mesh.
 // keys returns a function that gives the keys of the flows with a peer that a
 // clause is about, without peer and direction.
 func (c *compiler) keys(clause *Clause) func(mesh.Identity) []Key {
-	if clause.Direction == Egress && len(clause.PortNames) > 0 {
+	if clause.portsVary() {
 		return func(peer mesh.Identity) []Key { return portKeys(c.portsOf(clause, peer)) }
 	}
 	keys := portKeys(c.portsOf(clause, AnyIdentity))
@@ -186,6 +186,9 @@ func (c *compiler) keys(clause *Clause) func(mesh.Identity) []Key {
 	}
 	return func(mesh.Identity) []Key { return keys }
 }
+
+// portsVary reports whether a clause is about other ports with each peer.
+func (c *Clause) portsVary() bool { return c.Direction == Egress && len(c.PortNames) > 0 }
 
 func portKeys(ports []PortRange) []Key {
 	var out []Key

@@ -26,7 +26,7 @@ type selected struct {
 type statement struct {
 	clause  *Clause
 	entry   Entry
-	keys    func(mesh.Identity) []Key
+	places  func(mesh.Identity) []place
 	rank    int  // in precedence: the lowest decides among equals
 	fresh   bool // in no row yet
 	gone    bool // no longer stated
@@ -98,7 +98,7 @@ func (m *memo) stated(s selection) *selected {
 	for i := range s.rule.Clauses {
 		clause := &s.rule.Clauses[i]
 		out.statements = append(out.statements, &statement{
-			clause: clause, keys: m.compiler.keys(clause), entry: Entry{Deny: clause.Deny}, fresh: true,
+			clause: clause, places: m.compiler.places(clause), entry: Entry{Deny: clause.Deny}, fresh: true,
 		})
 	}
 	return out

@@ -21,14 +21,44 @@ type rows struct {
 // row is what is said about one peer.
 type row struct {
 	statements []*statement // by rank, each once
-	verdicts   []verdict    // that entries has of it, by verdict.compare
+	verdicts   []verdict    // that entries has of it, by place
 	dirty      bool
 }
 
-// verdict is one of Verdicts.Entries.
+// verdict is one of Verdicts.Entries, of a peer that is known already.
 type verdict struct {
-	key   Key
+	place place
 	entry Entry
+}
+
+// place is a Key without the peer, in one number.
+type place uint64
+
+func placeOf(k Key) place {
+	return place(k.Direction)<<32 | place(k.Protocol)<<24 | place(k.Port)<<8 | place(k.PortBits)
+}
+
+func (p place) key(peer mesh.Identity) Key {
+	return Key{Identity: peer, Direction: Direction(p >> 32), Protocol: uint8(p >> 24), Port: uint16(p >> 8), PortBits: uint8(p)}
+}
+
+// places returns a function that gives the places of the flows with a peer that
+// a clause is about.
+func (c *compiler) places(clause *Clause) func(mesh.Identity) []place {
+	keys := c.keys(clause)
+	with := func(peer mesh.Identity) []place {
+		out := make([]place, 0, 1)
+		for _, k := range keys(peer) {
+			k.Direction = clause.Direction
+			out = append(out, placeOf(k))
+		}
+		return out
+	}
+	if clause.portsVary() {
+		return with
+	}
+	same := with(AnyIdentity)
+	return func(mesh.Identity) []place { return same }
 }
 
 func newRows() rows {
@@ -94,7 +124,7 @@ func (r *rows) settle(enforced [2]bool) map[Key]Entry {
 		row.dirty = false
 		r.scratch = r.appendVerdicts(r.scratch[:0], id, row.statements)
 		if !slices.Equal(row.verdicts, r.scratch) {
-			r.replace(row.verdicts, r.scratch)
+			r.replace(id, row.verdicts, r.scratch)
 			row.verdicts = slices.Clone(r.scratch)
 		}
 		if len(row.statements) == 0 && id != AnyIdentity {
@@ -110,34 +140,33 @@ func (r *rows) settle(enforced [2]bool) map[Key]Entry {
 // under a broader deny.
 func (r *rows) appendVerdicts(to []verdict, id mesh.Identity, statements []*statement) []verdict {
 	for _, st := range statements {
-		for _, k := range st.keys(id) {
-			k.Identity, k.Direction = id, st.clause.Direction
-			to = append(to, verdict{k, st.entry})
+		for _, p := range st.places(id) {
+			to = append(to, verdict{p, st.entry})
 		}
 	}
 	for dir, open := range r.open {
 		if open && id == AnyIdentity {
-			to = append(to, verdict{key: Key{Direction: Direction(dir)}})
+			to = append(to, verdict{place: placeOf(Key{Direction: Direction(dir)})})
 		}
 	}
 	sortVerdicts(to)
-	to = slices.CompactFunc(to, func(a, b verdict) bool { return a.key == b.key })
+	to = slices.CompactFunc(to, func(a, b verdict) bool { return a.place == b.place })
 	if !slices.ContainsFunc(to, func(v verdict) bool { return v.entry.Deny }) {
 		return to
 	}
 	denied := func(k Key) bool {
-		at, found := slices.BinarySearchFunc(to, verdict{k, Entry{Deny: true}}, verdict.compare)
+		at, found := slices.BinarySearchFunc(to, verdict{placeOf(k), Entry{Deny: true}}, verdict.compare)
 		return found && to[at].entry.Deny
 	}
 	// What goes is an allow. Those that stay move up only once all are known.
-	var shadowed []Key
+	var shadowed []place
 	for _, v := range to {
-		if !v.entry.Deny && underDeny(v.key, denied) {
-			shadowed = append(shadowed, v.key)
+		if !v.entry.Deny && underDeny(v.place.key(id), denied) {
+			shadowed = append(shadowed, v.place)
 		}
 	}
 	return slices.DeleteFunc(to, func(v verdict) bool {
-		if len(shadowed) > 0 && v.key == shadowed[0] {
+		if len(shadowed) > 0 && v.place == shadowed[0] {
 			shadowed = shadowed[1:]
 			return true
 		}
@@ -161,7 +190,7 @@ func sortVerdicts(vs []verdict) {
 
 // compare orders the verdicts of one peer by key, and of equal ones a deny first.
 func (v verdict) compare(o verdict) int {
-	if c := cmp.Compare(v.key.place(), o.key.place()); c != 0 || v.entry.Deny == o.entry.Deny {
+	if c := cmp.Compare(v.place, o.place); c != 0 || v.entry.Deny == o.entry.Deny {
 		return c
 	}
 	if v.entry.Deny {
@@ -170,32 +199,26 @@ func (v verdict) compare(o verdict) int {
 	return 1
 }
 
-// place is a number that no other key of the same peer has.
-func (k Key) place() uint64 {
-	return uint64(k.Direction)<<32 | uint64(k.Protocol)<<24 | uint64(k.Port)<<8 | uint64(k.PortBits)
-}
-
 // replace has entries hold is where they held was, verdicts of one peer.
-func (r *rows) replace(was, is []verdict) {
+func (r *rows) replace(peer mesh.Identity, was, is []verdict) {
 	if r.lent {
 		r.entries, r.lent = maps.Clone(r.entries), false
 	}
 	for _, v := range was {
-		for len(is) > 0 && is[0].key.place() < v.key.place() {
-			r.entries[is[0].key] = is[0].entry
+		for len(is) > 0 && is[0].place < v.place {
+			r.entries[is[0].place.key(peer)] = is[0].entry
 			is = is[1:]
 		}
-		switch {
-		case len(is) == 0 || is[0].key != v.key:
-			delete(r.entries, v.key)
-		case is[0].entry != v.entry:
-			r.entries[v.key] = is[0].entry
-			is = is[1:]
-		default:
-			is = is[1:]
+		if len(is) == 0 || is[0].place != v.place {
+			delete(r.entries, v.place.key(peer))
+			continue
 		}
+		if is[0].entry != v.entry {
+			r.entries[v.place.key(peer)] = is[0].entry
+		}
+		is = is[1:]
 	}
 	for _, v := range is {
-		r.entries[v.key] = v.entry
+		r.entries[v.place.key(peer)] = v.entry
 	}
 }
