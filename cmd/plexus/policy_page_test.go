@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,7 +33,7 @@ func TestPolicyTestPage(t *testing.T) {
 	cmd := newRoot(&app{})
 	cmd.SetOut(&out)
 	cmd.SetArgs([]string{"policy", "test", "-f", "policies.yaml", "tests.yaml"})
-	if err := cmd.Execute(); err != errTestsFailed {
+	if err := cmd.Execute(); !errors.Is(err, errTestsFailed) {
 		t.Errorf("error %v, want %v", err, errTestsFailed)
 	}
 	if diff := cmp.Diff(text[0], out.String()); diff != "" {

@@ -28,7 +28,8 @@ func TestDiffAgreesWithJudge(t *testing.T) {
 		was, is := parseSome(t, before), parseSome(t, after)
 		r := Review(was, is, m, Options{AllowEmpty: true})
 		for h := range m.Hosts {
-			moved += checkHost(t, g, m, &m.Hosts[h], [2][]policy.Policy{was, is}, r)
+			c := change{m: m, was: was, is: is, review: r}
+			moved += c.checkHost(t, g, &m.Hosts[h])
 		}
 		if t.Failed() {
 			t.Fatalf("seed %d\nbefore:\n%s\nafter:\n%s", base+i, before, after)
@@ -39,12 +40,20 @@ func TestDiffAgreesWithJudge(t *testing.T) {
 	}
 }
 
+// change is one that was reviewed.
+type change struct {
+	m       Mesh
+	was, is []policy.Policy
+	review  Result
+}
+
 // checkHost compares random flows at h and returns how many the change moves.
-func checkHost(t *testing.T, g generator, m Mesh, h *Host, policies [2][]policy.Policy, r Result) (moved int) {
+func (c change) checkHost(t *testing.T, g generator, h *Host) (moved int) {
 	t.Helper()
-	was := policy.Compile(policies[0], m.subject(h), m.World)
-	is := policy.Compile(policies[1], m.subject(h), m.World)
-	listed := slices.ContainsFunc(r.Hosts, func(c HostChange) bool { return c.Host == h.Name })
+	m, r := c.m, c.review
+	was := policy.Compile(c.was, m.subject(h), m.World)
+	is := policy.Compile(c.is, m.subject(h), m.World)
+	listed := slices.ContainsFunc(r.Hosts, func(hc HostChange) bool { return hc.Host == h.Name })
 	d := compare(was, is)
 	for range 60 {
 		f := g.flow(h.Name)
