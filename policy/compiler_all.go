@@ -7,8 +7,8 @@ import (
 )
 
 // CompileAll returns what [Compile] returns for each of subjects, in their
-// order. It looks every selector up once for all of them, and uses every
-// processor. Equal subjects share their verdicts, which nobody may change.
+// order. It uses every processor, and each looks a selector up once for all of
+// its subjects. Equal subjects share their verdicts, which nobody may change.
 func CompileAll(policies []Policy, subjects []Subject, world World) []Verdicts {
 	out := make([]Verdicts, len(subjects))
 	first := firstEqual(subjects)

@@ -8,5 +8,11 @@
 // enforces policy reads this one compiler's output.
 //
 // The package never opens a file, never asks who an address belongs to, and
-// never keeps anything between two calls.
+// never keeps anything between two calls, except in a [Compiler]: that is the
+// same function with a memory.
+//
+// To read the compiler, begin at compile.go: [Compile] and what it asks of
+// peers.go and refer.go, then table.go, which settles deny over allow. What
+// compiler.go and its neighbours add makes it fast after a change, and nothing
+// else.
 package policy
