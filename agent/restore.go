@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/plexusmesh/plexus/agent/api"
@@ -68,18 +69,27 @@ func (m *member) restoring(ctx context.Context) error {
 
 // restore reads values as if etcd had sent them, and reports whether they count.
 func (m *member) restore(s source, values snapshot.Values) bool {
-	if values == nil {
-		return false // of a plexusd that did not keep this
+	if values == nil || m.spoken(s.name) {
+		return false // nothing of it was kept, or it is not needed
+	}
+	var changes []change // read before anybody has to wait for them
+	for name, value := range values {
+		c, err := s.read(name, value)
+		m.unrestored.note(s.name+"/"+name, err)
+		if c != nil {
+			changes = append(changes, c)
+		}
 	}
 	return m.store.Restore(s.name, func(t *state.Tables) {
-		for name, value := range values {
-			c, err := s.read(name, value)
-			m.unrestored.note(s.name+"/"+name, err)
-			if c != nil {
-				c(t)
-			}
+		for _, c := range changes {
+			c(t)
 		}
 	})
+}
+
+// spoken reports whether etcd itself was heard about a source.
+func (m *member) spoken(name string) bool {
+	return slices.ContainsFunc(m.store.Snapshot().Sources, func(s state.Source) bool { return s.Name == name && s.Synced })
 }
 
 // unreadable returns the names of a source whose last word this agent does not
@@ -98,8 +108,7 @@ func (m *member) unreadable(s state.Snapshot, source string) []string {
 // it cannot.
 func (m *member) restoredWarnings(s state.Snapshot) []api.Warning {
 	var out []api.Warning
-	if s.Restored() {
-		img := m.keeper.Earlier()
+	if img := m.keeper.Earlier(); img != nil && s.Restored() {
 		out = append(out, api.Warning{Code: "state-restored", Severity: "warning", Text: fmt.Sprintf(
 			"etcd has not been heard since plexusd started: what this host knew %s ago, at %s, is in force until it is",
 			time.Since(img.Saved).Round(time.Second), img.Saved.Format(time.RFC3339))})

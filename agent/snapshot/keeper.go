@@ -35,9 +35,9 @@ type Options struct {
 type Keeper struct {
 	opts    Options
 	changed chan struct{} // holds one token while there is something to write
-	earlier *Image        // what an earlier run left; nil for nothing that can be used
 
 	mu      sync.Mutex
+	earlier *Image // what an earlier run left; nil for nothing that can be used, or is of use any more
 	ledgers map[string]*ledger
 	files   Values
 	refused error // why what an earlier run left is not used
@@ -108,9 +108,13 @@ func (k *Keeper) adopt(img Image) {
 	}
 }
 
-// Earlier returns what an earlier run left, nil for nothing that can be used.
-// The caller must not change it.
-func (k *Keeper) Earlier() *Image { return k.earlier }
+// Earlier returns what an earlier run left, nil for nothing that can be used, or
+// once every source has spoken. The caller must not change it.
+func (k *Keeper) Earlier() *Image {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.earlier
+}
 
 // Refused returns why what an earlier run left is not used, until it is
 // overwritten.
@@ -171,10 +175,18 @@ func (k *Keeper) Synced(source string) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if l, known := k.ledgers[source]; known && !l.synced {
-		l.synced, l.earlier = true, nil
-		k.kick()
+	l, known := k.ledgers[source]
+	if !known || l.synced {
+		return
 	}
+	l.synced, l.earlier = true, nil
+	k.kick()
+	for _, l := range k.ledgers {
+		if !l.synced {
+			return
+		}
+	}
+	k.earlier = nil // it may be large
 }
 
 // SetFiles records the host's own policy files as they are in use.

@@ -156,6 +156,10 @@ func TestTheNextRunGoesOnFromWhatIsOnDisk(t *testing.T) {
 	if string(k.Earlier().Sources["policies"]["db"]) != "1" {
 		t.Error("what the earlier run left changed under its reader")
 	}
+	k.Synced("policies")
+	if k.Earlier() != nil {
+		t.Error("what the earlier run left is still held in memory")
+	}
 }
 
 // A value that cannot be read must not become one that is absent.
