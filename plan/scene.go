@@ -27,7 +27,11 @@ func Scene(s state.Snapshot, l Local) ([]policy.Policy, scenario.Mesh) {
 	for p, peer := range ipcache(s, l, selfIdentity(s, l)) {
 		m.Owners[p] = peer.Identity
 	}
-	return policies(s, shared), m
+	stored := policies(s, shared)
+	for i := range stored {
+		stored[i].File = "" // it was read from etcd
+	}
+	return stored, m
 }
 
 // actor is n as a host that enforces policy; false for a node of another cluster

@@ -18,7 +18,7 @@ func TestScene(t *testing.T) {
 	s := state.Snapshot{Tables: state.Tables{
 		Nodes: map[string]mesh.Node{}, Endpoints: map[netip.Prefix]mesh.Endpoint{pod.Prefix: pod},
 		Identities: map[mesh.Identity]identity.Labels{web.id(): web.labels(), db.id(): db.labels(), pod.Identity: web.labels()},
-		Policies:   map[string]policy.Policy{"new": {Kind: policy.Clusterwide, Name: "new"}},
+		Policies:   map[string]policy.Policy{"new": {Kind: policy.Clusterwide, Name: "new", File: "new"}},
 	}}
 	for _, h := range []host{web, db} {
 		s.Nodes[h.node().ID()] = h.node()
@@ -35,7 +35,7 @@ func TestScene(t *testing.T) {
 		Services: map[datapath.Pinhole]string{ssh: "SSH"}, Policies: []policy.Policy{{Kind: policy.Clusterwide, Name: "own", Local: true}},
 	}
 	policies, m := Scene(s, l)
-	if len(policies) != 1 || policies[0].Name != "new" {
+	if len(policies) != 1 || policies[0].Name != "new" || policies[0].File != "" || s.Policies["new"].File == "" {
 		t.Errorf("policies of the mesh: %+v", policies)
 	}
 	if len(m.Hosts) != 2 || m.Cluster != "east" || !m.EveryCluster {
