@@ -252,6 +252,7 @@ func (a *agent) PolicyHistory(ctx context.Context) ([]api.Revision, error) {
 func listedRevision(r schema.PolicyRevision) api.Revision {
 	out := api.Revision{
 		Revision: r.Revision, Author: r.Author, Time: r.Time, Action: r.Action, State: r.State, ConfirmBy: r.ConfirmBy, Message: r.Message,
+		Of: r.Of, To: r.To, Expired: r.Expired,
 	}
 	for _, c := range r.Changes {
 		out.Changes = append(out.Changes, api.RevisedPolicy{Name: c.Name, Change: c.Change})

@@ -159,6 +159,9 @@ type Revision struct {
 	State     string          `json:"state"`
 	Changes   []RevisedPolicy `json:"changes"`
 	ConfirmBy time.Time       `json:"confirmBy,omitzero"` // of one on trial
+	Of        uint64          `json:"of,omitempty"`       // of a rollback: the newest revision that it undid
+	To        uint64          `json:"to,omitempty"`       // of a rollback: the revision that it went back to; 0 for before the first
+	Expired   bool            `json:"expired,omitempty"`  // of a rollback: nobody had confirmed Of in time
 	Message   string          `json:"message,omitempty"`
 }
 

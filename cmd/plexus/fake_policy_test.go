@@ -75,7 +75,7 @@ func (d fakeDaemon) PolicyHistory(context.Context) ([]api.Revision, error) {
 	return []api.Revision{
 		{Revision: 4, Author: "root", Time: noon, Action: "apply", State: api.StatePending, ConfirmBy: noon.Add(time.Minute), Message: "open the new port",
 			Changes: []api.RevisedPolicy{{Name: "web", Change: "updated"}, {Name: "prod/web", Change: "deleted"}}},
-		{Revision: 3, Author: "root", Time: noon.Add(-time.Hour), Action: "rollback", State: api.StateReplaced,
+		{Revision: 3, Author: "plexusd", Time: noon.Add(-time.Hour), Action: "rollback", Of: 2, To: 1, Expired: true, State: api.StateReplaced,
 			Changes: []api.RevisedPolicy{{Name: "db", Change: "created"}}},
 	}, d.fail()
 }

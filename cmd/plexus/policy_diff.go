@@ -76,7 +76,7 @@ func (t reviewText) body(w io.Writer) error {
 		fmt.Fprintln(w, "no verdict changes on any host")
 	}
 	for _, h := range t.Hosts {
-		fmt.Fprintf(w, "%s: %d verdict entries, %d before: %d added, %d removed, %d changed\n", h.Host, h.After, h.Before, h.Added, h.Removed, h.Changed)
+		fmt.Fprintf(w, "%s: verdict entries: %d before, %d after (%d added, %d removed, %d changed)\n", h.Host, h.Before, h.After, h.Added, h.Removed, h.Changed)
 		for _, line := range h.Lines {
 			fmt.Fprintln(w, "  "+line)
 		}

@@ -13,10 +13,22 @@ var historyColumns = []column[api.Revision]{
 	{head: "REVISION", cell: func(r api.Revision) string { return fmt.Sprint(r.Revision) }},
 	{head: "TIME", cell: func(r api.Revision) string { return stamp(r.Time) }},
 	{head: "AUTHOR", cell: func(r api.Revision) string { return r.Author }},
-	{head: "ACTION", cell: func(r api.Revision) string { return r.Action }},
+	{head: "ACTION", cell: revisionAction},
 	{head: "STATE", cell: revisionState},
 	{head: "CHANGES", cell: revisionChanges},
 	{head: "MESSAGE", cell: func(r api.Revision) string { return r.Message }},
+}
+
+func revisionAction(r api.Revision) string {
+	switch {
+	case r.Expired:
+		return fmt.Sprintf("%s of %d, not confirmed", r.Action, r.Of)
+	case r.Of > r.To+1:
+		return fmt.Sprintf("%s to %d", r.Action, r.To)
+	case r.Of > 0:
+		return fmt.Sprintf("%s of %d", r.Action, r.Of)
+	}
+	return r.Action
 }
 
 func revisionState(r api.Revision) string {

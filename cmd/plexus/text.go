@@ -20,7 +20,7 @@ func orDash(s string) string {
 }
 
 // plumbing are labels that every host carries; tables leave them out.
-var plumbing = []string{"io.cilium.k8s.policy.", "io.kubernetes.pod.namespace="}
+var plumbing = []string{"io.cilium.k8s.", "io.kubernetes.pod.namespace="}
 
 // shortLabels are labels as people gave them: app=web for k8s:app=web.
 func shortLabels(labels []string) []string {

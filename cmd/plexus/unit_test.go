@@ -197,3 +197,17 @@ func TestWaiter(t *testing.T) {
 		})
 	}
 }
+
+func TestRevisionAction(t *testing.T) {
+	for want, r := range map[string]api.Revision{
+		"apply":                        {Action: "apply"},
+		"rollback of 1":                {Action: "rollback", Of: 1},
+		"rollback of 7":                {Action: "rollback", Of: 7, To: 6},
+		"rollback to 5":                {Action: "rollback", Of: 7, To: 5},
+		"rollback of 7, not confirmed": {Action: "rollback", Of: 7, To: 6, Expired: true},
+	} {
+		if got := revisionAction(r); got != want {
+			t.Errorf("revisionAction(%+v) = %q, want %q", r, got, want)
+		}
+	}
+}
