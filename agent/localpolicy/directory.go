@@ -66,14 +66,14 @@ func (d *Directory) Run(ctx context.Context) error {
 		return d.follow(ctx, nil, func() {})
 	}
 	defer watcher.Close()
-	return d.follow(ctx, notices(ctx, watcher), func() {
+	return d.follow(ctx, d.notices(ctx, watcher), func() {
 		_ = watcher.Add(d.opts.Dir) // one that does not exist is tried again
 	})
 }
 
 // notices leaves a token for whatever w reports. An error means that something
 // was missed.
-func notices(ctx context.Context, w *fsnotify.Watcher) <-chan struct{} {
+func (d *Directory) notices(ctx context.Context, w *fsnotify.Watcher) <-chan struct{} {
 	out := make(chan struct{}, 1)
 	go func() {
 		for {
@@ -81,7 +81,10 @@ func notices(ctx context.Context, w *fsnotify.Watcher) <-chan struct{} {
 			case <-ctx.Done():
 				return
 			case <-w.Events:
-			case <-w.Errors:
+			case err := <-w.Errors:
+				if err != nil { // else w is closed
+					d.opts.Logger.Warn("change of policy files missed: reading all", "dir", d.opts.Dir, "error", err)
+				}
 			}
 			select {
 			case out <- struct{}{}:
