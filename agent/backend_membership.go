@@ -17,6 +17,7 @@ import (
 	"github.com/plexusmesh/plexus/control/registry"
 	"github.com/plexusmesh/plexus/control/token"
 	"github.com/plexusmesh/plexus/datapath/device"
+	"github.com/plexusmesh/plexus/internal/atomicfile"
 	"github.com/plexusmesh/plexus/mesh"
 )
 
@@ -245,18 +246,8 @@ func (a *agent) farewell(ctx context.Context, m *member, force bool) error {
 // of one.
 func (a *agent) forget(ctx context.Context) error {
 	dir := a.opts.Config.StateDir
-	return errors.Join(a.undo(ctx, nil), bootstrap.Remove(dir), removeFiles(snapshotFile(dir), trialFile(dir), disarmedFile(dir)))
-}
-
-// removeFiles removes those of the files that exist.
-func removeFiles(paths ...string) error {
-	var errs []error
-	for _, path := range paths {
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
+	return errors.Join(a.undo(ctx, nil), bootstrap.Remove(dir),
+		atomicfile.Remove(snapshotFile(dir)), atomicfile.Remove(trialFile(dir)), atomicfile.Remove(disarmedFile(dir)))
 }
 
 // addresses returns those that other hosts may reach this one at.

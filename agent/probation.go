@@ -88,10 +88,7 @@ func readJSON[T any](path string) (*T, error) {
 // writeJSON replaces a file; nil removes it.
 func writeJSON[T any](path string, v *T) error {
 	if v == nil {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
+		return atomicfile.Remove(path)
 	}
 	text, err := json.Marshal(v)
 	if err != nil {

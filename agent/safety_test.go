@@ -316,3 +316,25 @@ func TestOwnFilesJoinTheMesh(t *testing.T) {
 		wantOpen(t, c, "without the file", 80)
 	})
 }
+
+// Servers review a change of policy by what hosts say of themselves.
+func TestAClaimSaysWhatPassesAndWhoListens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newMachine(t)
+		c.config.NamedPorts = []string{"pg=5432/TCP"}
+		c.config.Failsafe = []string{"wireguard", "ingress 8443/TCP from 192.0.2.0/24"}
+		m, _ := c.start(t)
+		settled(soon)
+		claim, known := m.claim()
+		if !known || claim.Listening == nil || len(claim.NamedPorts) != 1 || claim.NamedPorts[0].Name != "pg" {
+			t.Errorf("claim %+v, known %v", claim, known)
+		}
+		want := []string{"egress 51871/UDP", "ingress 51871/UDP", "ingress 8443/TCP from 192.0.2.0/24"}
+		if diff := cmp.Diff(want, claim.Pinholes); diff != "" {
+			t.Errorf("pinholes: want -, got +:\n%s", diff)
+		}
+		if w := warned(m, "failsafe-omits"); w == nil || !strings.Contains(w.Text, "servers") {
+			t.Errorf("status does not say what is not protected: %v", w)
+		}
+	})
+}

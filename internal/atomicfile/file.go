@@ -45,6 +45,18 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// Remove removes path so that it stays away after a power cut. Removing what is
+// not there is no error.
+func Remove(path string) error {
+	if err := os.Remove(path); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
 // Sweep removes what a Write of path left that was interrupted by a crash. No
 // Write of path may be under way.
 func Sweep(path string) error {

@@ -65,3 +65,18 @@ func TestSweepRemovesWhatACrashLeft(t *testing.T) {
 		t.Errorf("left are %v, want %v", left, want)
 	}
 }
+
+func TestRemoveMayBeRepeated(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	if err := Write(path, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(path); !os.IsNotExist(err) {
+			t.Errorf("still there: %v", err)
+		}
+	}
+}
