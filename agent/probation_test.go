@@ -73,7 +73,7 @@ func TestAConfirmedTrialStands(t *testing.T) {
 		trialOf(t, c)
 		at := time.Now().Add(-soon)
 		c.apply(t, schema.PolicyRevision{Revision: 2, Author: "ann", Time: at, ConfirmedBy: "ann"}, 81, 80)
-		settled(time.Hour)
+		settled(5 * time.Minute)
 		wantOpen(t, c, "long after it was confirmed", 81)
 		if warned(m, "policy-on-trial") != nil || warned(m, "policy-taken-back") != nil {
 			t.Error("still said to be on trial")
