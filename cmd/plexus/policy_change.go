@@ -64,7 +64,7 @@ func (c *change) run(cmd *cobra.Command) error {
 		return showDiff(c.printer, cmd.OutOrStdout(), text)
 	}
 	if err := text.refused(); err != nil {
-		return errors.Join(c.printer.print(cmd.OutOrStdout(), applied{Review: review}, text.body), err)
+		return errors.Join(c.printer.print(cmd.OutOrStdout(), applied{Review: review}, nothing), err)
 	}
 	window, why := c.trial(review, asked)
 	if c.printer.text() {
@@ -84,6 +84,9 @@ func (c *change) run(cmd *cobra.Command) error {
 	}
 	return c.show(cmd, applied{&result, review})
 }
+
+// nothing is what a refused change prints beside its errors.
+func nothing(io.Writer) error { return nil }
 
 func (c *change) review(cmd *cobra.Command) (api.Review, error) {
 	return c.app.client().ReviewPolicies(cmd.Context(), api.ReviewRequest{

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,7 +21,8 @@ func newPolicyDiff(a *app) *cobra.Command {
 of the names would do together: mistakes that it found in the policies, what
 changes on each host, in verdict entries and in words, and what could be cut off.
 
-It exits with 1 if there are errors, with which apply would refuse the change.`,
+Errors, with which apply would refuse the change, go to standard error, and the exit
+code is 1.`,
 		Example: "  plexus policy diff -f web.yaml\n  plexus policy diff -f ./policies --delete prod/web -o json",
 		Args:    noArgs,
 	}
@@ -67,10 +67,13 @@ func (t reviewText) write(w io.Writer) error {
 	return t.body(w)
 }
 
-// body says what was found, what changes and what could be cut off.
+// body says what changes, what could be cut off, and what else was found. Errors
+// are left to refused.
 func (t reviewText) body(w io.Writer) error {
 	for _, f := range t.Findings {
-		fmt.Fprintln(w, t.finding(f))
+		if f.Severity != api.SeverityError {
+			fmt.Fprintf(w, "%s: %s%s (%s)\n", f.Severity, where(f), f.Text, f.Code)
+		}
 	}
 	if len(t.Hosts) == 0 {
 		fmt.Fprintln(w, "no verdict changes on any host")
@@ -85,14 +88,6 @@ func (t reviewText) body(w io.Writer) error {
 		fmt.Fprintf(w, "%s on %s: %s\n", t.palette.bad("could cut"), c.Host, c.What)
 	}
 	return nil
-}
-
-func (t reviewText) finding(f api.Finding) string {
-	severity := f.Severity
-	if severity == api.SeverityError {
-		severity = t.palette.bad(severity)
-	}
-	return fmt.Sprintf("%s: %s%s (%s)", severity, where(f), f.Text, f.Code)
 }
 
 // where is "file:line: path: ", as far as it is known.
@@ -110,10 +105,13 @@ func where(f api.Finding) string {
 	return strings.Join(append(parts, ""), ": ")
 }
 
-// refused is the error that stands for those that the review found.
+// refused returns the errors that the review found as one.
 func (t reviewText) refused() error {
-	if slices.ContainsFunc(t.Findings, func(f api.Finding) bool { return f.Severity == api.SeverityError }) {
-		return errors.New("policy is refused: correct the errors that are listed above")
+	var errs []error
+	for _, f := range t.Findings {
+		if f.Severity == api.SeverityError {
+			errs = append(errs, fmt.Errorf("%s%s (%s)", where(f), f.Text, f.Code))
+		}
 	}
-	return nil
+	return errors.Join(errs...)
 }

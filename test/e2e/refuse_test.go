@@ -22,7 +22,7 @@ func (m *trio) testRefusals(t *testing.T) {
 		name, policy string
 		words        []string
 	}{
-		{"selects nobody", clusterwide("idle", "nobody", "  ingress: [{}]"), []string{"no host is selected by policy idle", "--allow-empty"}},
+		{"selects nobody", clusterwide("idle", "nobody", "  ingress: [{}]"), []string{"policy.yaml:", "selects no host", "app=nobody", "--allow-empty"}},
 		{"malformed", "apiVersion: cilium.io/v2\nkind: [\n", []string{"policy.yaml:2", "YAML"}},
 		{"unknown field", clusterwide("typo", "db", "  ingres: [{}]"), []string{"policy.yaml:6", "ingres"}},
 		{"not enforced yet", clusterwide("l7", "db", "  ingress:\n  - toPorts:\n    - ports: [{port: \"80\", protocol: TCP}]\n      rules: {http: [{}]}"), []string{"policy.yaml:9", "rules"}},
