@@ -134,9 +134,18 @@ func (d *decoder) texts(n *yaml.Node, path string) []string {
 
 // number reads an integer.
 func (d *decoder) number(n *yaml.Node, path string) (int, bool) {
-	v, err := strconv.Atoi(n.Value)
-	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" || err != nil {
+	v, ok := decimal(n)
+	if !ok {
 		d.refuse(n, path, "want a decimal number, not %s", describe(n))
+	}
+	return v, ok
+}
+
+// decimal returns the integer that n is, if it is written as every reader of YAML
+// takes it: many read 010 as octal.
+func decimal(n *yaml.Node) (int, bool) {
+	v, err := strconv.Atoi(n.Value)
+	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" || err != nil || n.Value != strconv.Itoa(v) {
 		return 0, false
 	}
 	return v, true

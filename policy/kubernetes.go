@@ -2,7 +2,6 @@ package policy
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -221,8 +220,8 @@ func (d *decoder) kubernetesPortNumber(n *yaml.Node, path string, p *port) bool 
 	if text && isPortName(n.Value) && n.Value == strings.ToLower(n.Value) {
 		return d.portNumber(n, path, p)
 	}
-	v, err := strconv.Atoi(n.Value)
-	if text || n.Kind != yaml.ScalarNode || err != nil || v < 1 || v > 65535 {
+	v, ok := decimal(n)
+	if !ok || v < 1 || v > 65535 {
 		d.refuse(n, path, "%s is not a port: write a number from 1 to 65535 without quotes, or a name in lower case, or leave port out for every port", describe(n))
 		return false
 	}

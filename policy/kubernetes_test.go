@@ -51,6 +51,7 @@ var refusedKubernetes = []refusal{
 	{inKubernetesPort(`{port: "80"}`), `f.yaml:8: spec.ingress[0].ports[0].port: "80" is not a port: write a number from 1 to 65535 without quotes, or a name in lower case, or leave port out for every port`},
 	{inKubernetesPort(`{port: HTTP}`), `f.yaml:8: spec.ingress[0].ports[0].port: "HTTP" is not a port: write a number from 1 to 65535 without quotes, or a name in lower case, or leave port out for every port`},
 	{inKubernetesPort(`{port: 0}`), `f.yaml:8: spec.ingress[0].ports[0].port: the number 0 is not a port: write a number from 1 to 65535 without quotes, or a name in lower case, or leave port out for every port`},
+	{inKubernetesPort(`{port: 0443}`), `f.yaml:8: spec.ingress[0].ports[0].port: the number 0443 is not a port: write a number from 1 to 65535 without quotes, or a name in lower case, or leave port out for every port`}, // 291 to many
 	{inKubernetesPort(`{endPort: 90}`), `f.yaml:8: spec.ingress[0].ports[0].endPort: needs port, where the range begins`},
 	{inKubernetesPort(`{port: 80, endPort: 0}`), `f.yaml:8: spec.ingress[0].ports[0].endPort: 0 is out of range: write a number from port, 80, to 65535`},
 	{inKubernetesPort(`{port: http, endPort: 90}`), `f.yaml:8: spec.ingress[0].ports[0].endPort: a range cannot begin at the name "http": write its first port as a number`},

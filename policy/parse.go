@@ -105,7 +105,7 @@ func split(file string) []text {
 		case opens:
 			end()
 			current, start = text{line: line + 1, marked: true}, next
-		case isMarker(l, "..."):
+		case ends(l):
 			end()
 			current, start = text{line: line + 1}, next
 		}
@@ -130,6 +130,10 @@ func isMarker(line, mark string) bool {
 	return ok && (rest == "" || strings.ContainsAny(rest[:1], " \t\r\n"))
 }
 
+// ends reports whether line ends a document. YAML has nothing but a comment
+// stand behind such a marker; with more, its parser refuses the document.
+func ends(line string) bool { return isMarker(line, "...") && blank(line[len("..."):]) }
+
 // dropUnmarkedBlanks removes what YAML counts as no document: nothing but
 // comments, before the first marker or after the end of a document.
 func dropUnmarkedBlanks(docs []text) []text {
@@ -142,14 +146,19 @@ func dropUnmarkedBlanks(docs []text) []text {
 	return out
 }
 
+// blank reports whether source holds nothing but comments.
 func blank(source string) bool {
-	for l := range strings.Lines(strings.TrimPrefix(source, "\ufeff")) {
+	for l := range strings.FieldsFuncSeq(strings.TrimPrefix(source, "\ufeff"), breaksLine) {
 		if l = strings.TrimSpace(l); l != "" && !strings.HasPrefix(l, "#") {
 			return false
 		}
 	}
 	return true
 }
+
+// breaksLine reports whether r ends a line, and with it a comment, for the YAML
+// parser (YAML 1.1, section 5.4).
+func breaksLine(r rune) bool { return strings.ContainsRune("\n\r\u0085\u2028\u2029", r) }
 
 // parseYAML returns the root node of a document, or nil after reporting why
 // there is none.

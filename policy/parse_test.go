@@ -226,6 +226,7 @@ var refusedPorts = []refusal{
 	{inPorts(`{port: http, protocol: ESP}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].port: protocol ESP has no ports: leave port out, or write "0"`},
 	{inPorts(`{port: "80", endPort: 79}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].endPort: 79 is out of range: write a number from port, 80, to 65535`},
 	{inPorts(`{port: "80", endPort: 65536}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].endPort: 65536 is out of range: write a number from port, 80, to 65535`},
+	{inPorts(`{port: "8", endPort: 020}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].endPort: want a decimal number, not the number 020`}, // 16 to many
 	{inPorts(`{port: "80", endPort: "90"}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].endPort: want a decimal number, not "90"`},
 	{inPorts(`{port: "0", endPort: 90}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].endPort: port "0" means every port and begins no range: begin it at "1"`},
 	{inPorts(`{port: "80", protocol: TPC}`), `f.yaml:7: spec.egress[0].toPorts[0].ports[0].protocol: protocol "TPC" is unknown: use TCP, UDP, SCTP, ANY, VRRP, IGMP, GRE, IPIP, IPV6, ESP or AH`},
