@@ -39,6 +39,7 @@ type rulebook struct {
 	have  bpfmap.Ruleset
 	loads uint32
 	fail  error
+	watch func() // called before each load; may be nil
 }
 
 func (r *rulebook) List() (bpfmap.Ruleset, error) {
@@ -53,6 +54,9 @@ func (r *rulebook) Load(rules bpfmap.Ruleset) (uint32, error) {
 	if err := r.fail; err != nil {
 		r.fail = nil
 		return 0, err
+	}
+	if r.watch != nil {
+		r.watch()
 	}
 	r.have = rules
 	r.loads++
@@ -71,6 +75,13 @@ func (r *rulebook) set(rules bpfmap.Ruleset, revision uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.have, r.loads = rules, revision
+}
+
+// onLoad has f called before each load.
+func (r *rulebook) onLoad(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.watch = f
 }
 
 // failNext makes the next load fail with err and change nothing.

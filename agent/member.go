@@ -13,6 +13,7 @@ import (
 	"github.com/plexusmesh/plexus/agent/facts"
 	"github.com/plexusmesh/plexus/agent/localpolicy"
 	"github.com/plexusmesh/plexus/agent/snapshot"
+	"github.com/plexusmesh/plexus/agent/trial"
 	"github.com/plexusmesh/plexus/control"
 	"github.com/plexusmesh/plexus/control/client"
 	"github.com/plexusmesh/plexus/datapath/device"
@@ -39,6 +40,7 @@ type member struct {
 	looks      *facts.Looks // for planning alone
 	planner    plan.Builder // for planning alone
 	claimed    *mesh.Claim  // for planning alone: what was published last; nil for nothing
+	secured    trial.Trial  // for planning alone: the trial that the disk was last told of
 
 	etcd       *kvstore.Client
 	sources    []source

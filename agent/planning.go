@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/plexusmesh/plexus/agent/facts"
+	"github.com/plexusmesh/plexus/agent/trial"
 	"github.com/plexusmesh/plexus/datapath"
 	"github.com/plexusmesh/plexus/datapath/device"
 	"github.com/plexusmesh/plexus/identity"
@@ -20,6 +21,9 @@ import (
 // another port is protected no later than this. Everything is planned anew then,
 // so that a clock which was asleep with the host closes no window much later.
 const lookPeriod = 10 * time.Second
+
+// secureWithin bounds how long a revision on trial waits for a disk.
+const secureWithin = time.Second
 
 // setUplinks takes what the watcher found.
 func (m *member) setUplinks(s device.State) {
@@ -57,7 +61,7 @@ func (m *member) planning(ctx context.Context) error {
 			m.look()
 		}
 		deadline.Stop()
-		if left := m.replan(); left > 0 {
+		if left := m.replan(ctx); left > 0 {
 			deadline.Reset(left)
 		}
 		m.publish()
@@ -80,7 +84,7 @@ func (m *member) look() {
 // before every source was heard, by this run or the one before, what is missing
 // may only be unheard of. It returns when the trial of the newest revision ends
 // here, 0 for none.
-func (m *member) replan() time.Duration {
+func (m *member) replan(ctx context.Context) time.Duration {
 	snapshot := m.store.Snapshot()
 	if !snapshot.Known() {
 		return 0
@@ -89,6 +93,9 @@ func (m *member) replan() time.Duration {
 	local, ok := m.local()
 	if !ok || m.blind(snapshot) {
 		return outcome.Left
+	}
+	if outcome.Left > 0 {
+		m.secure(ctx, *outcome.Trial)
 	}
 	local.Lapsed = outcome.Lapsed
 	d := m.planner.Build(snapshot, local)
@@ -104,6 +111,24 @@ func (m *member) replan() time.Duration {
 		m.conductor.Set(d)
 	}
 	return outcome.Left
+}
+
+// secure has a revision that is new on trial, and with it what was before, on
+// disk before it is enforced: a host that is cut off and restarts must know what
+// to go back to. A disk that hangs delays that, and does not prevent it.
+func (m *member) secure(ctx context.Context, t trial.Trial) {
+	if m.secured == t {
+		return
+	}
+	m.secured = t
+	ctx, cancel := context.WithTimeout(ctx, secureWithin)
+	defer cancel()
+	for _, tried := range []<-chan struct{}{m.keeper.Hurry(), m.probation.remember()} {
+		select {
+		case <-tried:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // blind reports whether some policy is known by name alone, since this agent

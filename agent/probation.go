@@ -18,6 +18,7 @@ import (
 	"github.com/plexusmesh/plexus/agent/api"
 	"github.com/plexusmesh/plexus/agent/trial"
 	"github.com/plexusmesh/plexus/internal/atomicfile"
+	"github.com/plexusmesh/plexus/internal/round"
 	"github.com/plexusmesh/plexus/state"
 )
 
@@ -41,6 +42,7 @@ type probation struct {
 	clock  func() trial.Moment
 	logger *slog.Logger
 	news   chan struct{} // holds one token while the file is to be written
+	writes round.Round
 
 	mu      sync.Mutex
 	outcome trial.Outcome
@@ -145,7 +147,16 @@ func (p *probation) Run(ctx context.Context) error {
 	}
 }
 
+// remember has the trial written at once. The channel is closed when Run has
+// tried, whether it could or not.
+func (p *probation) remember() <-chan struct{} {
+	tried := p.writes.Ended()
+	signal(p.news)
+	return tried
+}
+
 func (p *probation) save() error {
+	defer p.writes.Begin()()
 	p.mu.Lock()
 	known := p.outcome.Trial
 	p.mu.Unlock()

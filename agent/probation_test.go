@@ -8,6 +8,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/plexusmesh/plexus/agent/snapshot"
+	"github.com/plexusmesh/plexus/agent/trial"
+	"github.com/plexusmesh/plexus/control/ca"
 	"github.com/plexusmesh/plexus/kvstore/schema"
 )
 
@@ -133,4 +136,33 @@ func TestATrialOutlivesTheDaemonAndTheKernel(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What a host that is cut off and killed must go back to is on disk when the
+// revision on trial reaches the kernel, and not some time after.
+func TestATrialIsOnDiskBeforeItIsEnforced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newMachine(t)
+		c.start(t)
+		c.apply(t, schema.PolicyRevision{Revision: 1}, 80, 0)
+		settled(soon)
+		key, err := ca.ParseKey(c.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var image snapshot.Image
+		var seen *trial.Trial
+		c.kernel.onLoad(func() {
+			data, _ := os.ReadFile(snapshotFile(c.config.StateDir))
+			image, _ = snapshot.Decode(data, snapshot.Owner{Cluster: east.Name, Node: "web-1", Key: key})
+			seen, _ = readJSON[trial.Trial](trialFile(c.config.StateDir))
+		})
+		c.apply(t, schema.PolicyRevision{Revision: 2, Author: "ann", Time: time.Now(), WindowSeconds: 60}, 81, 80)
+		settled(soon)
+		wantOpen(t, c, "on trial", 81)
+		r, err := schema.DecodePolicyRevision("", image.Sources["policies"][schema.PolicyRevisionName])
+		if err != nil || r.Revision != 2 || seen == nil || seen.Revision != 2 {
+			t.Errorf("when revision 2 was enforced, the disk had revision %d and the trial %v, %v", r.Revision, seen, err)
+		}
+	})
 }

@@ -252,6 +252,7 @@ func (f feed) mirror(s source) (*mirror.Mirror, error) {
 			came = append(came, snapshot.Change{Name: name, Gone: true})
 		},
 		OnRevision: func(int64) {
+			f.keep.Note(s.name, came) // first: who plans with it may want it on disk
 			if len(whole) > 0 {
 				f.store.Update(s.name, func(t *state.Tables) {
 					for _, c := range whole {
@@ -259,7 +260,6 @@ func (f feed) mirror(s source) (*mirror.Mirror, error) {
 					}
 				})
 			}
-			f.keep.Note(s.name, came)
 			clear(whole)
 			came = nil
 		},

@@ -205,8 +205,9 @@ func (f Failsafe) Omits() []string {
 	return out
 }
 
-// PeerRemotes returns the remotes to which the WireGuard ports of peers are open
-// (plan.Local.PeerPinholes): the zero Prefix is everybody, no prefix is nobody.
+// PeerRemotes returns where peers must be for the WireGuard ports that they chose
+// to be open to them (plan.Local.PeerPinholes): the zero Prefix is anywhere, no
+// prefix is nowhere.
 func (f Failsafe) PeerRemotes() []netip.Prefix {
 	l, open := f.groups[groupWireGuard]
 	switch {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/plexusmesh/plexus/internal/atomicfile"
+	"github.com/plexusmesh/plexus/internal/round"
 )
 
 // Quiet and Latest say when changes are written: once nothing has changed for
@@ -35,6 +36,8 @@ type Options struct {
 type Keeper struct {
 	opts    Options
 	changed chan struct{} // holds one token while there is something to write
+	hurry   chan struct{} // holds one token while somebody waits for it
+	writes  round.Round
 
 	mu      sync.Mutex
 	earlier *Image // what an earlier run left; nil for nothing that can be used, or is of use any more
@@ -68,7 +71,7 @@ type Change struct {
 // Open reads what an earlier run left. Nothing is an empty start; what cannot be
 // used is logged, told by Refused and otherwise like nothing.
 func Open(o Options) (*Keeper, error) {
-	k := &Keeper{opts: o, changed: make(chan struct{}, 1), ledgers: make(map[string]*ledger)}
+	k := &Keeper{opts: o, changed: make(chan struct{}, 1), hurry: make(chan struct{}, 1), ledgers: make(map[string]*ledger)}
 	for _, name := range o.Sources {
 		k.ledgers[name] = &ledger{now: make(Values)}
 	}
@@ -199,11 +202,23 @@ func (k *Keeper) SetFiles(files Values) {
 	}
 }
 
-func (k *Keeper) kick() {
+func (k *Keeper) kick() { signal(k.changed) }
+
+// signal leaves a token, unless one is waiting.
+func signal(c chan<- struct{}) {
 	select {
-	case k.changed <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
+}
+
+// Hurry has what is known written at once. The channel is closed when Run has
+// tried, whether it could or not.
+func (k *Keeper) Hurry() <-chan struct{} {
+	tried := k.writes.Ended()
+	signal(k.hurry)
+	k.kick()
+	return tried
 }
 
 // image returns what is known, and whether that is everything: a snapshot of
@@ -247,7 +262,7 @@ func (k *Keeper) last() error {
 	return nil
 }
 
-// settle waits until changes pause, or ctx ends.
+// settle waits until changes pause, somebody hurries, or ctx ends.
 func (k *Keeper) settle(ctx context.Context) {
 	latest := time.NewTimer(Latest)
 	defer latest.Stop()
@@ -256,6 +271,8 @@ func (k *Keeper) settle(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-latest.C:
+			return
+		case <-k.hurry:
 			return
 		case <-k.changed:
 		case <-time.After(Quiet):
@@ -273,6 +290,7 @@ func wait(ctx context.Context, d time.Duration) {
 
 // save writes what is known now, if that is everything.
 func (k *Keeper) save() error {
+	defer k.writes.Begin()()
 	img, whole := k.image()
 	if !whole {
 		return nil // the source that is missing has it written once it has spoken
