@@ -27,8 +27,8 @@ type Local struct {
 	MTU       int                // the smallest of the uplinks, bytes
 	Services  map[Service]string // what must stay reachable, and why
 
-	// PeerPinholes are the remotes to which the WireGuard ports of peers stay
-	// open under any policy: the zero Prefix for everybody, none for nobody.
+	// PeerPinholes are where peers must be for the WireGuard ports that they chose
+	// to stay open to them: the zero Prefix for anywhere, none for nowhere.
 	PeerPinholes []netip.Prefix
 
 	Policies     []policy.Policy // of this host's own files
@@ -100,22 +100,40 @@ func (b *Builder) Build(s state.Snapshot, l Local) Desired {
 }
 
 // pinholes are those of this host's own services, and the WireGuard ports of
-// its peers where they chose others, as far as l opens those.
+// its peers where they chose others, as far as l opens those. A port that a peer
+// chose is open to that peer alone: it may be another service's elsewhere.
 func pinholes(s state.Snapshot, l Local) map[datapath.Pinhole]string {
 	const udp = 17
-	out := maps.Clone(l.Services)
-	if out == nil {
-		out = make(map[datapath.Pinhole]string)
+	out := make(map[datapath.Pinhole]string, len(l.Services))
+	var open []datapath.Pinhole // that may let packets to peers through anyhow
+	for p, why := range l.Services {
+		out[p] = why
+		if p.Direction == policy.Egress && p.Protocol == udp {
+			open = append(open, p)
+		}
 	}
 	for _, n := range s.Nodes {
-		for _, remote := range l.PeerPinholes {
-			p := datapath.Pinhole{Direction: policy.Egress, Protocol: udp, Port: n.Port, Remote: remote}
-			if _, known := out[p]; !known && n.Port != 0 {
+		p := datapath.Pinhole{Direction: policy.Egress, Protocol: udp, Port: n.Port}
+		for _, a := range n.Addresses {
+			p.Remote = mesh.HostPrefix(a)
+			if n.Port != 0 && n.ID() != l.ID() && within(a, l.PeerPinholes) && !passes(open, p) {
 				out[p] = "WireGuard of peers"
 			}
 		}
 	}
 	return out
+}
+
+// within reports whether a lies in one of remotes, as PeerPinholes has them.
+func within(a netip.Addr, remotes []netip.Prefix) bool {
+	return slices.ContainsFunc(remotes, func(p netip.Prefix) bool { return !p.IsValid() || p.Contains(a.Unmap()) })
+}
+
+// passes reports whether one of open lets through what p, for one address, is for.
+func passes(open []datapath.Pinhole, p datapath.Pinhole) bool {
+	return slices.ContainsFunc(open, func(o datapath.Pinhole) bool {
+		return o.Passes(p.Direction, p.Protocol, p.Port, p.Remote.Addr())
+	})
 }
 
 // selfIdentity is that of our own mesh address, once its labels are known: a

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -216,25 +217,36 @@ func TestPeersOnOtherPortsStayReachable(t *testing.T) {
 	full.say(t, s)
 	s.Update("own", func(tables *state.Tables) {
 		n := tables.Nodes["east/h2"]
-		n.Port = 4500
+		n.Port = 53 // which must not open the way to every name server
 		tables.Nodes["east/h2"] = n
 	})
-	l := local()
-	l.PeerPinholes = []netip.Prefix{{}}
-	hole := datapath.Pinhole{Direction: policy.Egress, Protocol: 17, Port: 4500}
-	if _, ok := Build(s.Snapshot(), l).Pinholes[hole]; !ok {
-		t.Error("policy could cut the tunnel to a peer with a port of its own")
+	hole := func(remote string) datapath.Pinhole {
+		return datapath.Pinhole{Direction: policy.Egress, Protocol: 17, Port: 53, Remote: netip.MustParsePrefix(remote)}
 	}
-	l.PeerPinholes = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
-	holes := Build(s.Snapshot(), l).Pinholes
-	narrow := hole
-	narrow.Remote = l.PeerPinholes[0]
-	if _, ok := holes[narrow]; !ok || holes[hole] != "" {
-		t.Errorf("pinholes %v, want one to %s", holes, narrow.Remote)
-	}
-	l.PeerPinholes = nil
-	if holes := Build(s.Snapshot(), l).Pinholes; len(holes) != 0 {
-		t.Errorf("pinholes %v of a host that opens none", holes)
+	common := datapath.Pinhole{Direction: policy.Egress, Protocol: 17, Port: mesh.WireGuardPort}
+	for _, tt := range []struct {
+		name    string
+		remotes []netip.Prefix
+		want    []datapath.Pinhole
+	}{
+		{"anywhere", []netip.Prefix{{}}, []datapath.Pinhole{common, hole("192.0.2.2/32"), hole("2001:db8::2/128")}},
+		{"in a prefix", []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, []datapath.Pinhole{common, hole("192.0.2.2/32")}},
+		{"elsewhere", []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, []datapath.Pinhole{common}},
+		{"nowhere", nil, []datapath.Pinhole{common}},
+		{"wider by itself", []netip.Prefix{{}}, []datapath.Pinhole{common, hole("192.0.2.0/24"), hole("2001:db8::2/128")}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := local()
+			l.Services, l.PeerPinholes = map[datapath.Pinhole]string{common: "WireGuard of peers"}, tt.remotes
+			if tt.name == "wider by itself" {
+				l.Services[hole("192.0.2.0/24")] = "configured"
+			}
+			got := slices.Collect(maps.Keys(Build(s.Snapshot(), l).Pinholes))
+			unordered := cmpopts.SortSlices(func(a, b datapath.Pinhole) bool { return a.String() < b.String() })
+			if diff := cmp.Diff(tt.want, got, unordered, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+				t.Errorf("pinholes (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 
