@@ -29,17 +29,23 @@ var webToDB = clusterwide("web-to-db", "db", `  ingress:
   - fromEndpoints: [{matchLabels: {app: web}}]
     toPorts: [{ports: [{port: "5432", protocol: TCP}]}]`)
 
+// applied is what a change of policy says: what it found, and what it did.
+type applied struct {
+	api.ApplyResult
+	Review api.Review `json:"review"`
+}
+
 // apply applies a policy and waits until all hosts enforce its revision.
-func (m *trio) apply(t *testing.T, policy string) api.ApplyResult {
+func (m *trio) apply(t *testing.T, policy string) applied {
 	t.Helper()
-	r := ask[api.ApplyResult](t, m.server, "policy", "apply", "-f", m.server.write(t, "policy.yaml", policy))
+	r := ask[applied](t, m.server, "policy", "apply", "-f", m.server.write(t, "policy.yaml", policy))
 	m.enforced(t, r.Revision)
 	return r
 }
 
 func (m *trio) delete(t *testing.T, name string) {
 	t.Helper()
-	m.enforced(t, ask[api.ApplyResult](t, m.server, "policy", "delete", name).Revision)
+	m.enforced(t, ask[applied](t, m.server, "policy", "delete", name).Revision)
 }
 
 func (m *trio) enforced(t *testing.T, revision uint64) {

@@ -102,7 +102,10 @@ func (m *trio) testEtcdRestart(t *testing.T) {
 		}
 		return err
 	})
-	m.web.refused(t, exitError, []string{"not a server", "host-1"}, "policy", "list")
+	m.web.refused(t, exitError, []string{"not a server", "host-1"}, "policy", "history")
+	if list := ask[[]api.Policy](t, m.web, "policy", "list"); len(list) != 1 {
+		t.Errorf("without etcd, a host knows the policies %+v; want the one that it enforces", list)
+	}
 	m.server.start(t)
 	lab.Eventually(t, settled, "the server takes commands", func() error {
 		_, err := m.server.client().Policies(t.Context())
