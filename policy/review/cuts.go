@@ -18,20 +18,45 @@ const tcp = 6
 // no less than what a pinhole keeps open: neither is cut.
 func (r *reviewer) cuts() []Cut {
 	var out []Cut
-	if t := r.mesh.Terminal; t != nil && r.cutsTerminal(*t) {
-		out = append(out, Cut{t.Host, fmt.Sprintf("your own connection: from %s to %d/TCP of %s", t.Remote, t.Port, t.Host)})
+	if t := r.mesh.Terminal; t != nil {
+		what := fmt.Sprintf("your own connection: from %s to %d/TCP of %s", t.Remote, t.Port, t.Host)
+		for _, host := range r.cutsTerminal(*t) {
+			out = append(out, Cut{host, what})
+		}
 	}
 	out = append(out, r.cutsToServers()...)
 	return append(out, r.cutsAtServers()...)
 }
 
-func (r *reviewer) cutsTerminal(t Terminal) bool {
-	s, concerned := r.byHost[t.Host]
-	if !concerned {
-		return false
-	}
+// cutsTerminal returns the hosts that would deny t: the one where it ends, and
+// the host of the mesh at which the person sits, if it is one.
+func (r *reviewer) cutsTerminal(t Terminal) []string {
+	var out []string
 	f := Flow{Host: t.Host, Direction: policy.Ingress, Protocol: tcp, Port: t.Port, Remote: t.Remote}
-	return r.cut(s, f) && !passes(s.host(t.Host), f)
+	if s, concerned := r.byHost[t.Host]; concerned && r.cut(s, f) && !passes(s.host(t.Host), f) {
+		out = append(out, t.Host)
+	}
+	sits := func(a netip.Addr) bool { return a.Unmap() == t.Remote.Unmap() }
+	from := r.find(func(h *Host) bool { return slices.ContainsFunc(h.Addresses, sits) })
+	to := r.find(func(h *Host) bool { return h.Name == t.Host })
+	if from == nil || to == nil {
+		return out
+	}
+	f = Flow{Host: from.Name, Direction: policy.Egress, Protocol: tcp, Port: t.Port, Peer: to.Identity}
+	if s, concerned := r.byHost[from.Name]; concerned && r.cut(s, f) && len(reached(from, []*Host{to}, f)) > 0 {
+		out = append(out, from.Name)
+	}
+	return out
+}
+
+// find returns the first host that is, or nil.
+func (r *reviewer) find(is func(*Host) bool) *Host {
+	for i := range r.mesh.Hosts {
+		if is(&r.mesh.Hosts[i]) {
+			return &r.mesh.Hosts[i]
+		}
+	}
+	return nil
 }
 
 // cut reports whether policy allows f before and denies it after.

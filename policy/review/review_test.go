@@ -222,6 +222,7 @@ func TestCuts(t *testing.T) {
 	join := datapath.Pinhole{Direction: policy.Egress, Protocol: tcp, Port: 7443}
 	closed := doc("db", webToDB)
 	shut := doc("shut", `endpointSelector: {matchLabels: {app: db}}, egress: [{toEntities: [none]}]`)
+	inward := doc("inward", `endpointSelector: {matchLabels: {app: web}}, egress: [{toEntities: [none]}, {toEntities: [cluster], toPorts: [{ports: [{port: "2379"}, {port: "7443"}]}]}]`)
 	server := doc("server", `endpointSelector: {matchLabels: {role: server}}, ingress: [{fromEndpoints: [{matchLabels: {app: web}}]}]`)
 	for _, tt := range []struct {
 		name          string
@@ -232,6 +233,8 @@ func TestCuts(t *testing.T) {
 	}{
 		{"a terminal from outside", "", closed, nil, "203.0.113.77", []Cut{{"db-1", "your own connection: from 203.0.113.77 to 22/TCP of db-1"}}},
 		{"a terminal on a host of the mesh", "", closed, nil, "192.0.2.2", []Cut{{"db-1", "your own connection: from 192.0.2.2 to 22/TCP of db-1"}}},
+		{"a terminal on a host that may no longer go out", "", inward, nil, "192.0.2.2", []Cut{{"web-1", "your own connection: from 192.0.2.2 to 22/TCP of db-1"}}},
+		{"a terminal on a host that may go there", "", strings.Replace(inward, "none", "cluster", 1), nil, "192.0.2.2", nil},
 		{"with a pinhole", "", closed, []datapath.Pinhole{ssh}, "203.0.113.77", nil},
 		{"with one for others", "", closed, []datapath.Pinhole{narrow}, "203.0.113.77", []Cut{{"db-1", "your own connection: from 203.0.113.77 to 22/TCP of db-1"}}},
 		{"with one for them", "", closed, []datapath.Pinhole{narrow}, "203.0.113.7", nil},
