@@ -78,8 +78,11 @@ func (m *trio) acknowledged(t *testing.T) {
 	t.Helper()
 	lab.Eventually(t, settled, "the session goes on", func() error {
 		out, err := m.stranger.Output(t.Context(), "ss", "-Htn", "state", "established", "dport", "=", ":2222")
-		if fields := strings.Fields(string(out)); err != nil || len(fields) < 2 || len(fields[1]) > 3 {
-			return fmt.Errorf("sockets are %s, %v", out, err) // the second column is what is not acknowledged, in bytes
+		if err != nil {
+			return err
+		}
+		if fields := strings.Fields(string(out)); len(fields) < 2 || len(fields[1]) > 3 {
+			return fmt.Errorf("sockets are %s", out) // the second column is what is not acknowledged, in bytes
 		}
 		return nil
 	})
