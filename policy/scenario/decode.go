@@ -98,9 +98,7 @@ func (d *fileDecoder) host(key, n *yaml.Node, path string) {
 	d.object(n, path, fields)
 	h.Labels = w.labels()
 	h.Identity = d.people.is(h.Labels)
-	if _, declared := d.people.world.Ports[h.Identity]; !declared {
-		d.people.world.Ports[h.Identity] = h.NamedPorts
-	}
+	d.people.world.Ports[h.Identity] = append(d.people.world.Ports[h.Identity], h.NamedPorts...)
 	d.file.Mesh.Hosts = append(d.file.Mesh.Hosts, h)
 	for _, a := range h.Addresses {
 		if owner, taken := d.owners[a]; taken {
