@@ -148,7 +148,7 @@ func TestARestoredPolicyThatCannotBeReadHoldsThePlan(t *testing.T) {
 	if !m.restore(policies(), bad) || !m.blind(m.store.Snapshot()) {
 		t.Error("a policy known by name alone does not hold the plan")
 	}
-	m.store.SetSynced("policies")
+	m.store.Complete("policies", nil)
 	if m.blind(m.store.Snapshot()) {
 		t.Error("it holds the plan although etcd does not have it")
 	}

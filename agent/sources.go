@@ -228,12 +228,17 @@ type feed struct {
 	logger  *slog.Logger
 }
 
-// mirror returns the mirror that pushes s: each revision of etcd at once, so that
-// nobody ever sees half of a transaction.
-func (f feed) mirror(s source) (*mirror.Mirror, error) {
+// mirror returns the mirror that pushes s.
+func (f feed) mirror(s source) (*mirror.Mirror, error) { return mirror.New(f.options(s)) }
+
+// options has each revision of etcd pushed at once, so that nobody ever sees half
+// of a transaction. The first is the whole list, and takes the place of what an
+// earlier run knew.
+func (f feed) options(s source) mirror.Options {
 	whole := make(map[string]change) // by key: what has come since the last revision
 	var came []snapshot.Change       // the same, as it came
-	return mirror.New(mirror.Options{
+	note, update := f.keep.Complete, f.store.Complete
+	return mirror.Options{
 		Lister: f.client, Prefix: s.prefix, Logger: f.logger,
 		OnPut: func(name string, value []byte) {
 			c, err := s.read(name, value)
@@ -252,20 +257,15 @@ func (f feed) mirror(s source) (*mirror.Mirror, error) {
 			came = append(came, snapshot.Change{Name: name, Gone: true})
 		},
 		OnRevision: func(int64) {
-			f.keep.Note(s.name, came) // first: who plans with it may want it on disk
-			if len(whole) > 0 {
-				f.store.Update(s.name, func(t *state.Tables) {
-					for _, c := range whole {
-						c(t)
-					}
-				})
-			}
+			note(s.name, came) // first: who plans with it may want it on disk
+			update(s.name, func(t *state.Tables) {
+				for _, c := range whole {
+					c(t)
+				}
+			})
 			clear(whole)
 			came = nil
+			note, update = f.keep.Note, f.store.Update
 		},
-		OnSynced: func() {
-			f.store.SetSynced(s.name)
-			f.keep.Synced(s.name)
-		},
-	})
+	}
 }

@@ -121,6 +121,34 @@ func await(t *testing.T, store *state.Store, what string, ok func(state.Snapshot
 	}
 }
 
+// What a first list says takes the place of what an earlier run knew in one step:
+// planning is woken by the list, and must not see policies of both.
+func TestTheFirstListReplacesWhatIsRestoredInOneStep(t *testing.T) {
+	store := state.New("policies")
+	feed := feed{store: store, refused: &refusals{}, logger: kvtest.Logger(t)}
+	m := &member{store: store, unrestored: &refusals{}}
+	values := func(n uint64) map[string][]byte {
+		name := fmt.Sprintf("p%d", n)
+		document, err := schema.EncodePolicy(schema.Policy{Name: name, Document: documentOf(name, "web"), Revision: n})
+		revision, rerr := schema.EncodePolicyRevision(schema.PolicyRevision{Revision: n})
+		return map[string][]byte{name: encoded(t, document, err), schema.PolicyRevisionName: encoded(t, revision, rerr)}
+	}
+	if !m.restore(policies(), values(1)) {
+		t.Fatal("not restored")
+	}
+	pushes := feed.options(policies())
+	for name, value := range values(2) {
+		pushes.OnPut(name, value)
+	}
+	if s := store.Snapshot(); s.Revision.Number != 1 || len(s.Policies) != 1 {
+		t.Errorf("during the list: revision %d with %d policies", s.Revision.Number, len(s.Policies))
+	}
+	pushes.OnRevision(10)
+	if s := store.Snapshot(); s.Revision.Number != 2 || len(s.Policies) != 1 || !s.Synced() || s.Restored() {
+		t.Errorf("after the list: revision %d with %d policies, sources %+v", s.Revision.Number, len(s.Policies), s.Sources)
+	}
+}
+
 // However fast revisions follow each other, and also when etcd goes away between
 // them, the state holds one of them and never parts of two.
 func TestStateHoldsWholeRevisions(t *testing.T) {

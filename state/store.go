@@ -121,10 +121,14 @@ func (s *Store) Update(source string, f func(*Tables)) {
 	s.with(source, func(e *entry) { f(&e.tables) })
 }
 
-// SetSynced records that source has pushed everything that it had at the start.
-// What was restored of it, and was not pushed again, is gone then.
-func (s *Store) SetSynced(source string) {
+// Complete lets f, which may be nil, change what source says, and records that it
+// has pushed everything that it had at the start. What was restored of it, and was
+// not pushed again, goes in the same step: nobody sees parts of both.
+func (s *Store) Complete(source string, f func(*Tables)) {
 	s.with(source, func(e *entry) {
+		if f != nil {
+			f(&e.tables)
+		}
 		e.Synced, e.Restored, e.earlier = true, false, newTables()
 	})
 }

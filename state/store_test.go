@@ -49,11 +49,11 @@ func TestSnapshotsDoNotChange(t *testing.T) {
 
 func TestSyncedWhenEverySourceIs(t *testing.T) {
 	s := New("nodes", "policies")
-	s.SetSynced("nodes")
+	s.Complete("nodes", nil)
 	if s.Snapshot().Synced() {
 		t.Error("synced although policies are not")
 	}
-	s.SetSynced("policies")
+	s.Complete("policies", nil)
 	if !s.Snapshot().Synced() {
 		t.Error("not synced although every source is")
 	}
@@ -91,7 +91,7 @@ func TestWhatAnEarlierRunKnewStandsInUntilTheSourceHasSpoken(t *testing.T) {
 	if got := s.Snapshot(); got.Known() || got.Synced() || !got.Restored() {
 		t.Errorf("with one of two sources restored: known %v, synced %v, restored %v", got.Known(), got.Synced(), got.Restored())
 	}
-	s.SetSynced("policies")
+	s.Complete("policies", nil)
 	if got := s.Snapshot(); !got.Known() || got.Synced() {
 		t.Errorf("with one restored and one synced: known %v, synced %v, want known alone", got.Known(), got.Synced())
 	}
@@ -99,7 +99,7 @@ func TestWhatAnEarlierRunKnewStandsInUntilTheSourceHasSpoken(t *testing.T) {
 	if got := s.Snapshot().Nodes; got["east/web"].Version != "now" || got["east/gone"].Version != "earlier" {
 		t.Errorf("while the source speaks: %v, want its word and the earlier one for the rest", got)
 	}
-	s.SetSynced("nodes")
+	s.Complete("nodes", nil)
 	if got := s.Snapshot(); len(got.Nodes) != 1 || got.Restored() || !got.Synced() {
 		t.Errorf("once it has spoken: %v, restored %v, want nothing of the earlier run", got.Nodes, got.Restored())
 	}
@@ -107,7 +107,7 @@ func TestWhatAnEarlierRunKnewStandsInUntilTheSourceHasSpoken(t *testing.T) {
 
 func TestNothingIsRestoredOverASourceThatHasSpoken(t *testing.T) {
 	s := New("nodes")
-	s.SetSynced("nodes")
+	s.Complete("nodes", nil)
 	if s.Restore("nodes", put(node("web", "earlier"))) || len(s.Snapshot().Nodes) != 0 {
 		t.Errorf("an earlier run is believed after the source was: %v", s.Snapshot().Nodes)
 	}
@@ -120,7 +120,7 @@ func TestTheRestoredRevisionGoesWithItsPolicies(t *testing.T) {
 		t.Errorf("restored revision %+v", got)
 	}
 	s.Update("policies", func(t *Tables) { t.Revision = Revision{Number: 3} }) // etcd was built anew
-	s.SetSynced("policies")
+	s.Complete("policies", nil)
 	if got := s.Snapshot().Revision.Number; got != 3 {
 		t.Errorf("revision %d after the source was heard, want its own", got)
 	}

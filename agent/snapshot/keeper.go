@@ -141,6 +141,10 @@ func (k *Keeper) Note(source string, changes []Change) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.noteLocked(source, changes)
+}
+
+func (k *Keeper) noteLocked(source string, changes []Change) {
 	l, known := k.ledgers[source]
 	if !known {
 		return
@@ -171,13 +175,16 @@ func (l *ledger) note(c Change) bool {
 	return !known || !bytes.Equal(was, c.Value)
 }
 
-// Synced records that source has delivered everything that it has.
-func (k *Keeper) Synced(source string) {
+// Complete records what a source delivered at once, with which it has delivered
+// everything that it has. No snapshot holds a part of it beside what an earlier run
+// heard.
+func (k *Keeper) Complete(source string, changes []Change) {
 	if k == nil {
 		return
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.noteLocked(source, changes)
 	l, known := k.ledgers[source]
 	if !known || l.synced {
 		return

@@ -68,12 +68,12 @@ func TestChangesAreOnDiskOnceTheyPause(t *testing.T) {
 		stop := run(t, k)
 		defer stop()
 		k.Note("nodes", put("web", "1"))
-		k.Synced("nodes")
+		k.Complete("nodes", nil)
 		time.Sleep(2 * Latest)
 		if got := saved(t, o); got != nil {
 			t.Fatalf("half of what there is was written: %v", got)
 		}
-		k.Synced("policies")
+		k.Complete("policies", nil)
 		time.Sleep(Quiet + time.Millisecond)
 		synctest.Wait()
 		want := &Image{Sources: map[string]Values{"nodes": {"web": []byte("1")}, "policies": {}}}
@@ -89,8 +89,8 @@ func TestAStreamOfChangesIsWrittenAllTheSame(t *testing.T) {
 		k := open(t, o)
 		stop := run(t, k)
 		defer stop()
-		k.Synced("nodes")
-		k.Synced("policies")
+		k.Complete("nodes", nil)
+		k.Complete("policies", nil)
 		for i := range 11 { // without a pause
 			k.Note("nodes", put("web", string(rune('a'+i))))
 			time.Sleep(Quiet / 2)
@@ -106,8 +106,8 @@ func TestWhatIsLeftIsWrittenAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := options(t)
 		k := open(t, o)
-		k.Synced("nodes")
-		k.Synced("policies")
+		k.Complete("nodes", nil)
+		k.Complete("policies", nil)
 		stop := run(t, k)
 		k.SetFiles(Values{"a.yaml": []byte("x")})
 		stop()
@@ -127,8 +127,8 @@ func TestTheNextRunGoesOnFromWhatIsOnDisk(t *testing.T) {
 	}
 	k.Note("nodes", append(put("web", "1"), put("gone", "1")...))
 	k.Note("policies", put("db", "1"))
-	k.Synced("nodes")
-	k.Synced("policies")
+	k.Complete("nodes", nil)
+	k.Complete("policies", nil)
 	if err := k.save(); err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestTheNextRunGoesOnFromWhatIsOnDisk(t *testing.T) {
 	if diff := cmp.Diff(want, saved(t, o).Sources); diff != "" {
 		t.Errorf("while nodes are listed: want -, got +:\n%s", diff)
 	}
-	k.Synced("nodes")
+	k.Complete("nodes", nil)
 	k.Note("policies", []Change{{Name: "db", Gone: true}})
 	if err := k.save(); err != nil {
 		t.Fatal(err)
@@ -156,7 +156,7 @@ func TestTheNextRunGoesOnFromWhatIsOnDisk(t *testing.T) {
 	if string(k.Earlier().Sources["policies"]["db"]) != "1" {
 		t.Error("what the earlier run left changed under its reader")
 	}
-	k.Synced("policies")
+	k.Complete("policies", nil)
 	if k.Earlier() != nil {
 		t.Error("what the earlier run left is still held in memory")
 	}
@@ -167,8 +167,8 @@ func TestAnUnreadableValue(t *testing.T) {
 	k := open(t, options(t))
 	k.Note("policies", put("db", "good"))
 	k.Note("policies", []Change{{Name: "db", Value: []byte("bad"), Refused: true}, {Name: "web", Value: []byte("bad"), Refused: true}})
-	k.Synced("nodes")
-	k.Synced("policies")
+	k.Complete("nodes", nil)
+	k.Complete("policies", nil)
 	img, whole := k.image()
 	if want := (Values{"db": []byte("good"), "web": []byte("bad")}); !whole || !cmp.Equal(want, img.Sources["policies"]) {
 		t.Errorf("kept %q, want what is in use, and what nothing is known of as it came", img.Sources["policies"])
@@ -184,8 +184,8 @@ func TestWhatCannotBeUsedIsRefusedAndReplaced(t *testing.T) {
 	if k.Earlier() != nil || !errors.Is(k.Refused(), ErrDamaged) {
 		t.Fatalf("rubbish: %v, %v", k.Earlier(), k.Refused())
 	}
-	k.Synced("nodes")
-	k.Synced("policies")
+	k.Complete("nodes", nil)
+	k.Complete("policies", nil)
 	if err := k.save(); err != nil || k.Refused() != nil || saved(t, o) == nil {
 		t.Errorf("afterwards: %v, refused %v", err, k.Refused())
 	}
@@ -204,8 +204,8 @@ func TestAFailureIsToldAndTriedAgain(t *testing.T) {
 		}
 		stop := run(t, k)
 		defer stop()
-		k.Synced("nodes")
-		k.Synced("policies")
+		k.Complete("nodes", nil)
+		k.Complete("policies", nil)
 		time.Sleep(Quiet + time.Millisecond)
 		synctest.Wait()
 		if k.Failed() == nil {

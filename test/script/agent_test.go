@@ -152,7 +152,7 @@ func (w *world) mirror(store *state.Store, s source) (*mirror.Mirror, error) {
 			})
 			whole = nil
 		},
-		OnSynced: func() { store.SetSynced(s.name) },
+		OnSynced: func() { store.Complete(s.name, nil) },
 	})
 }
 
