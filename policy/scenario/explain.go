@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -54,6 +55,8 @@ type Judgement struct {
 
 	Description string // of the rule
 	Staged      *Staged
+
+	partly bool // denied, but for some addresses of the peer that a pinhole is about
 }
 
 // Staged is what staged rules would change.
@@ -176,7 +179,8 @@ func (e *evaluation) answer(a asked) Answer {
 			out.note(append(e.unknown(js), note)...)
 			if slices.ContainsFunc(js, func(j Judgement) bool { return j.Verdict == Deny }) {
 				denied++
-			} else {
+			}
+			if !slices.ContainsFunc(js, func(j Judgement) bool { return j.Verdict == Deny && !j.partly }) {
 				allowed++
 			}
 		}
@@ -249,8 +253,9 @@ func (e *evaluation) pair(a asked, from, to side, f Flow) (js []Judgement, note 
 func (e *evaluation) judge(a asked, host, peer side, dir policy.Direction, f Flow) Judgement {
 	c := e.court(host)
 	j := Judgement{Direction: dir, Host: host.as, Peer: peer.name}
-	if why := bypass(host, peer, dir, f); why != "" {
-		j.Verdict, j.Why = Allow, why
+	pass, always := bypass(host, peer, dir, f)
+	if always {
+		j.Verdict, j.Why = Allow, pass
 		return j
 	}
 	v := c.verdicts
@@ -261,6 +266,9 @@ func (e *evaluation) judge(a asked, host, peer side, dir policy.Direction, f Flo
 	j.Verdict, j.Rule = verdictOf(is.Allowed), is.Ref
 	j.Policy, j.Description = ruleOf(c.policies, is.Ref)
 	j.Why = c.why(host.as, dir, is, a.Staged)
+	if j.partly = pass != "" && !is.Allowed; j.partly {
+		j.Why += "; but " + pass
+	}
 	if v.Staged != nil {
 		would := v.Staged.Judge(policyFlow(*v.Staged, peer, dir, f))
 		if would.Allowed != is.Allowed || would.Ref != is.Ref {
@@ -278,27 +286,41 @@ func policyFlow(v policy.Verdicts, peer side, dir policy.Direction, f Flow) poli
 	return policy.Flow{Peer: id, Direction: dir, Protocol: f.Protocol, Port: f.Port}
 }
 
-// bypass says why host asks no policy about a flow, or "".
-func bypass(host, peer side, dir policy.Direction, f Flow) string {
+// bypass says why host asks no policy about a flow, or "", and whether that is so
+// for every address that peer may have in it.
+func bypass(host, peer side, dir policy.Direction, f Flow) (why string, always bool) {
 	h := host.host
 	if h == nil {
-		return ""
+		return "", false
 	}
 	if h.Disarmed {
-		return fmt.Sprintf("policy is suspended on %s (plexus disarm): everything passes", h.Name)
+		return fmt.Sprintf("policy is suspended on %s (plexus disarm): everything passes", h.Name), true
 	}
 	addrs := peer.addrs
 	if len(addrs) == 0 {
 		addrs = []netip.Addr{{}}
 	}
+	always = true
 	for _, a := range addrs {
-		for p, why := range h.Pinholes {
-			if p.Passes(dir, f.Protocol, f.Port, a) {
-				return pinholeText(p, why)
-			}
+		text := h.pinholeFor(dir, f, a)
+		always = always && text != ""
+		why = cmp.Or(why, text)
+	}
+	return why, always
+}
+
+// pinholeFor describes a pinhole of h that lets f with remote pass, or returns "".
+func (h *Host) pinholeFor(dir policy.Direction, f Flow, remote netip.Addr) string {
+	var found []string
+	for p, why := range h.Pinholes {
+		if p.Passes(dir, f.Protocol, f.Port, remote) {
+			found = append(found, pinholeText(p, why))
 		}
 	}
-	return ""
+	if len(found) == 0 {
+		return ""
+	}
+	return slices.Min(found) // always the same one
 }
 
 func pinholeText(p datapath.Pinhole, why string) string {

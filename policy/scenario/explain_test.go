@@ -49,6 +49,9 @@ ingress at db-1, 192.0.2.1 (web-1): allow: pinhole: SSH server that listens on t
 		{"a pinhole for others", "192.0.2.2", "db-1", "22/TCP", nil, `deny 
 egress at web-2, db-1: allow: allowed by web-out egress[0] (p.yaml:20 )
 ingress at db-1, 192.0.2.2 (web-2): deny: denied: policy default/db selects db-1 for ingress, and no rule allows this`},
+		{"a pinhole for one of two", "app=web", "db-1", "22/TCP", func(m *Mesh) { delete(m.World.Labels, 2<<16|300) }, `mixed 
+egress at web-1, …, db-1: allow: allowed by web-out egress[0] (p.yaml:20 )
+ingress at db-1, web-1, …: deny: denied: policy default/db selects db-1 for ingress, and no rule allows this; but pinhole: SSH server that listens on this host (192.0.2.0/31); it passes whatever policy says`},
 		{"labels of hosts and of a pod", "app=web", "db-1", "5432/TCP", nil, `mixed 
 egress at web-1, …, db-1: allow: allowed by web-out egress[0] (p.yaml:20 )
 ingress at db-1, web-1, …: allow: allowed by default/db ingress[0] (p.yaml:9 the database serves the web)
