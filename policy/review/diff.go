@@ -13,11 +13,12 @@ import (
 func (r *reviewer) changes() []HostChange {
 	var out []HostChange
 	w := r.wording()
-	for _, s := range r.subjects {
+	for i, said := range r.parted() {
+		s := r.subjects[i]
 		d := compare(s.before, s.after)
 		c := HostChange{
 			Before: len(s.before.Entries), After: len(s.after.Entries),
-			Added: d.added, Removed: d.removed, Changed: d.changed, Lines: bounded(w.lines(d)),
+			Added: d.added, Removed: d.removed, Changed: d.changed, Lines: bounded(w.lines(compare(said.before, said.after))),
 		}
 		if d.empty() && len(c.Lines) == 0 {
 			continue

@@ -17,8 +17,13 @@ import (
 func TestDiffAgreesWithJudge(t *testing.T) {
 	base := rand.Uint64()
 	moved := 0
+	failed := []uint64{13550556262604802393} // seeds that once did
 	for i := range uint64(300) {
-		g := generator{rand.New(rand.NewPCG(base+i, 0))}
+		seed := base + i
+		if i < uint64(len(failed)) {
+			seed = failed[i]
+		}
+		g := generator{rand.New(rand.NewPCG(seed, 0))}
 		before, after := g.policies(), g.policies()
 		if g.IntN(4) > 0 { // most changes touch a part
 			after += before
@@ -32,7 +37,7 @@ func TestDiffAgreesWithJudge(t *testing.T) {
 			moved += c.checkHost(t, g, &m.Hosts[h])
 		}
 		if t.Failed() {
-			t.Fatalf("seed %d\nbefore:\n%s\nafter:\n%s", base+i, before, after)
+			t.Fatalf("seed %d\nbefore:\n%s\nafter:\n%s", seed, before, after)
 		}
 	}
 	if moved < 100 {
@@ -54,7 +59,9 @@ func (c change) checkHost(t *testing.T, g generator, h *Host) (moved int) {
 	was := policy.Compile(c.was, m.subject(h), m.World)
 	is := policy.Compile(c.is, m.subject(h), m.World)
 	listed := slices.ContainsFunc(r.Hosts, func(hc HostChange) bool { return hc.Host == h.Name })
-	d := compare(was, is)
+	one := reviewer{before: c.was, after: c.is, mesh: m, subjects: []*subject{{Subject: m.subject(h), before: was, after: is}}}
+	said := one.parted()[0]
+	d := compare(said.before, said.after)
 	for range 60 {
 		f := g.flow(h.Name)
 		before, after := judge(was, f, m.owners()), judge(is, f, m.owners())
@@ -66,7 +73,7 @@ func (c change) checkHost(t *testing.T, g generator, h *Host) (moved int) {
 			continue
 		}
 		moved++
-		if !listed || !covered(d, f, m, was, is) {
+		if !listed || !covered(d, f, m) {
 			t.Errorf("%+v turns from %v to %v, which no line of %+v is about", f, before, after, r.Hosts)
 		}
 	}
@@ -74,9 +81,9 @@ func (c change) checkHost(t *testing.T, g generator, h *Host) (moved int) {
 }
 
 // covered reports whether an entry that comes, goes or turns is about f.
-func covered(d diff, f Flow, m Mesh, was, is policy.Verdicts) bool {
+func covered(d diff, f Flow, m Mesh) bool {
 	about := func(e ruled) bool {
-		for _, v := range []policy.Verdicts{was, is} {
+		for _, v := range []policy.Verdicts{d.before, d.after} {
 			peer := m.owners()[f.Remote]
 			if peer == 0 {
 				peer = v.Identify(f.Remote)

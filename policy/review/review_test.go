@@ -3,6 +3,7 @@ package review
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -170,6 +171,8 @@ func TestLines(t *testing.T) {
 			+ allow app=web → 5432/TCP (db ingress[0])`},
 		{name: "a group that grows", before: doc("db", fromOffice) + "---\n" + office("198.51.100.0/24"), after: doc("db", fromOffice) + "---\n" + office("198.51.100.0/24, 203.0.113.0/24"), want: `db-1 2→3 +1 -0 ~0
 			+ allow 203.0.113.0/24 → every port (db ingress[0])`},
+		{name: "a prefix that is no longer left out", before: doc("db", `endpointSelector: {matchLabels: {app: db}}, ingress: [{fromCIDRSet: [{cidr: 198.51.100.0/24, except: [198.51.100.128/25]}]}]`), after: doc("db", `endpointSelector: {matchLabels: {app: db}}, ingress: [{fromCIDRSet: [{cidr: 198.51.100.0/24}]}]`), want: `db-1 2→2 +0 -0 ~0
+			+ allow 198.51.100.128/25 → every port (db ingress[0])`},
 		{name: "a comment", before: doc("db", webToDB), after: "# why\n" + doc("db", webToDB)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -200,6 +203,10 @@ func TestOverflow(t *testing.T) {
 	count := fmt.Sprint(r.Hosts[0].After)
 	if text := r.Findings[0].Text; !strings.Contains(text, "policy of db-1 would not fit") || !strings.Contains(text, count) {
 		t.Errorf("%q names not both host and count, %s", text, count)
+	}
+	staged := Review(nil, parse(t, strings.Replace(wide, "spec: {", "spec: {enforcement: staged, ", 1)), meshOf(hosts...), Options{})
+	if !staged.Refused() || !slices.ContainsFunc(staged.Findings, func(f Finding) bool { return f.Code == CodeOverflow && strings.Contains(f.Text, count) }) {
+		t.Errorf("findings where the rule is staged: %+v", staged.Findings)
 	}
 }
 
