@@ -117,7 +117,7 @@ func (m *member) exceptions(st *api.DatapathStatus, stage policyStage, r state.R
 	if o := m.probation.look(r); o.Left > 0 && stage.Mesh == r.Number && !stage.Lapsed && !stage.Disarmed {
 		st.Pending = &api.Pending{Revision: r.Number, ConfirmBy: time.Now().Add(o.Left), Seconds: int64(o.Left.Seconds())}
 	}
-	if s := m.suspended(); s != nil {
+	if s := m.suspended(); s != nil && stage.Disarmed {
 		answer := api.Disarmed(*s)
 		st.Disarmed = &answer
 	}
@@ -127,6 +127,8 @@ func (m *member) exceptions(st *api.DatapathStatus, stage policyStage, r state.R
 func posture(d *plan.Desired, stage policyStage, s *suspension) string {
 	in, out := stage.Enforced[policy.Ingress], stage.Enforced[policy.Egress]
 	switch {
+	case s != nil && !stage.Disarmed:
+		return "not open yet after plexus disarm: what was enforced before stays in force"
 	case s != nil:
 		return fmt.Sprintf("POLICY IS SUSPENDED since %s: EVERY FLOW PASSES; plexus arm puts policy back", s.Since.Format(time.RFC3339))
 	case stage.Disarmed:

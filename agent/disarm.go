@@ -28,7 +28,8 @@ func loadSuspension(stateDir string) *suspension {
 }
 
 // disarm opens this host and has it stay open, and answers once the kernel does.
-// It needs neither etcd nor a plan.
+// It needs neither etcd nor a plan, and asks the kernel before the disk, which may
+// hang.
 func (m *member) disarm(reason string) (suspension, error) {
 	m.arming.Lock()
 	defer m.arming.Unlock()
@@ -36,13 +37,16 @@ func (m *member) disarm(reason string) (suspension, error) {
 	if now := m.suspended(); now != nil {
 		s.Since = now.Since
 	}
-	unsaved := writeJSON(disarmedFile(m.opts.Config.StateDir), &s)
 	m.setSuspended(&s)
-	if err := m.kernel.verdicts.Suspend(); err != nil {
-		return s, fmt.Errorf("policy is not suspended: the kernel does not take it: stop plexusd and run plexusd cleanup, which removes it: %w", err)
+	refused := m.kernel.verdicts.Suspend()
+	if refused == nil {
+		m.logger.Error("POLICY IS SUSPENDED on this host: every flow passes until plexus arm", "reason", reason)
 	}
-	m.logger.Error("POLICY IS SUSPENDED on this host: every flow passes until plexus arm", "reason", reason)
-	if unsaved != nil {
+	unsaved := writeJSON(disarmedFile(m.opts.Config.StateDir), &s)
+	switch {
+	case refused != nil:
+		return s, fmt.Errorf("policy is not suspended yet: the kernel does not take it, and is asked again and again: stop plexusd and run plexusd cleanup, which removes it: %w", refused)
+	case unsaved != nil:
 		return s, fmt.Errorf("policy is suspended, but a restart of plexusd puts it back: %w", unsaved)
 	}
 	return s, nil
@@ -91,9 +95,13 @@ func (m *member) suspend() {
 	}
 }
 
-// disarmedWarnings say that policy is suspended, or not back in force yet.
+// disarmedWarnings say that policy is suspended, not suspended yet, or not back in
+// force yet.
 func disarmedWarnings(s *suspension, stage policyStage) []api.Warning {
 	switch {
+	case s != nil && !stage.Disarmed:
+		return []api.Warning{{Code: "not-disarmed-yet", Severity: "error",
+			Text: "policy was suspended with plexus disarm, but is still in force: the kernel does not take it, which other warnings tell more about; plexusd cleanup removes it once plexusd is stopped"}}
 	case s != nil:
 		text := fmt.Sprintf("POLICY IS SUSPENDED on this host since %s", s.Since.Format(time.RFC3339))
 		if s.Reason != "" {

@@ -247,6 +247,52 @@ func TestAHostIsOpenedThoughItsDiskIsFull(t *testing.T) {
 	})
 }
 
+// A disk that hangs keeps nobody locked out either.
+func TestAHostIsOpenedBeforeItsDiskIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newMachine(t)
+		c.apply(t, schema.PolicyRevision{Revision: 1}, 80, 0)
+		m, _ := c.start(t)
+		settled(soon)
+		c.kernel.onLoad(func() {
+			if loadSuspension(c.config.StateDir) != nil {
+				t.Error("the suspension is on disk before the host is open")
+			}
+		})
+		if _, err := m.disarm(""); err != nil {
+			t.Fatal(err)
+		}
+		if loadSuspension(c.config.StateDir) == nil {
+			t.Error("the suspension is not on disk once disarm has answered")
+		}
+	})
+}
+
+// What the kernel has not taken is not said to be so.
+func TestAHostThatDoesNotOpenIsNotSaidToBeOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newMachine(t)
+		c.apply(t, schema.PolicyRevision{Revision: 1}, 80, 0)
+		m, _ := c.start(t)
+		settled(soon)
+		c.kernel.failNext(errors.New("no memory"))
+		if _, err := m.disarm(""); err == nil || !strings.Contains(err.Error(), "plexusd cleanup") {
+			t.Errorf("disarm = %v, want what to do", err)
+		}
+		if w := warned(m, "not-disarmed-yet"); w == nil || w.Severity != "error" || warned(m, "disarmed") != nil {
+			t.Errorf("status does not say that policy is still in force: %v", w)
+		}
+		if got := posture(nil, m.kernel.verdicts.Stage(), m.suspended()); !strings.Contains(got, "stays in force") {
+			t.Errorf("posture %q", got)
+		}
+		settled(soon)
+		wantOpen(t, c, "once it was tried again", 80, 81, 82, 9999)
+		if warned(m, "disarmed") == nil || warned(m, "not-disarmed-yet") != nil {
+			t.Error("status does not say that the host is open")
+		}
+	})
+}
+
 func TestADamagedSuspensionIsOne(t *testing.T) {
 	dir := t.TempDir()
 	if loadSuspension(dir) != nil {
