@@ -64,3 +64,22 @@ func TestPinholeKeys(t *testing.T) {
 		}
 	}
 }
+
+// TestPinholesRefusePrefixesThatHoldIPv4 shows that no pinhole for IPv6 opens IPv4.
+func TestPinholesRefusePrefixesThatHoldIPv4(t *testing.T) {
+	maps, _ := newMaps(t)
+	kept := datapath.Pinhole{Direction: policy.Ingress, Protocol: 6, Port: 80, Remote: netip.MustParsePrefix("2000::/3")}
+	for _, remote := range []string{"::/0", "::/64", "::fffe:0:0/95"} {
+		h := datapath.Pinhole{Direction: policy.Ingress, Protocol: 6, Port: 22, Remote: netip.MustParsePrefix(remote)}
+		if err := maps.Pinholes.Apply([]datapath.Pinhole{h, kept}, nil); err == nil {
+			t.Errorf("opened %s", h)
+		}
+	}
+	got, err := maps.Pinholes.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]datapath.Pinhole{kept}, got, pinholesEqual); diff != "" {
+		t.Errorf("pinholes (-want +got):\n%s", diff)
+	}
+}
