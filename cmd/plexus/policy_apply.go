@@ -24,12 +24,13 @@ answers. That is the default, with 60 s, for a person at a terminal whose change
 could cut the connection that they type over, etcd or the join API; --no-confirm
 turns it off.
 
-A file may have 1 MiB, all files of one apply together 2 MiB.`,
+A file may have 1 MiB. One apply changes at most 100 policies, and no more than 1.3 MiB
+of documents, those that they replace included: apply more of them in several steps.`,
 		Example: `  plexus policy apply -f web.yaml -f db.yaml
   plexus policy apply -f ./policies --confirm-within 2m --message "open the new port"
   plexus policy apply --dry-run -f web.yaml
   plexus policy apply --allow-empty -f - < web.yaml`,
-		Args: noArgs,
+		Args: filesByFlag,
 	}
 	addFilesFlag(cmd, &names)
 	c := newChange(a, cmd)
@@ -49,6 +50,12 @@ A file may have 1 MiB, all files of one apply together 2 MiB.`,
 func addFilesFlag(cmd *cobra.Command, names *[]string) {
 	addFilesOption(cmd, names)
 	_ = cmd.MarkFlagRequired("filename") // it is defined
+	checkFirst(cmd, func() error {
+		if len(*names) == 0 {
+			return usagef("a policy file is missing: give it with -f")
+		}
+		return nil
+	})
 }
 
 // addFilesOption gives cmd the flag -f.

@@ -46,12 +46,14 @@ func newChange(a *app, cmd *cobra.Command) *change {
 	flags.BoolVar(&c.noConfirm, "no-confirm", false, "no trial, whatever the change could cut off")
 	flags.BoolVar(&c.dryRun, "dry-run", false, "show what would change, as policy diff does, and change nothing")
 	flags.StringVarP(&c.message, "message", "m", "", "why, for policy history")
-	cmd.MarkFlagsMutuallyExclusive("confirm-within", "no-confirm")
 	return c
 }
 
 func (c *change) run(cmd *cobra.Command) error {
 	asked := cmd.Flags().Changed("confirm-within")
+	if asked && c.noConfirm {
+		return usagef("--confirm-within and --no-confirm are given: choose one")
+	}
 	if asked && (c.within < api.MinConfirmWithin || c.within > api.MaxConfirmWithin) {
 		return usagef("--confirm-within %v is out of range: use 10s to 1h, or --no-confirm for no trial", c.within)
 	}

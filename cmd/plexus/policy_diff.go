@@ -24,12 +24,17 @@ changes on each host, in verdict entries and in words, and what could be cut off
 Errors, with which apply would refuse the change, go to standard error, and the exit
 code is 1.`,
 		Example: "  plexus policy diff -f web.yaml\n  plexus policy diff -f ./policies --delete prod/web -o json",
-		Args:    noArgs,
+		Args:    filesByFlag,
 	}
 	addFilesOption(cmd, &names)
 	cmd.Flags().StringArrayVar(&c.remove, "delete", nil, "`name` of a policy to delete; repeat for more")
 	cmd.Flags().BoolVar(&c.allowEmpty, "allow-empty", false, "accept policies that select no host")
-	cmd.MarkFlagsOneRequired("filename", "delete")
+	checkFirst(cmd, func() error {
+		if len(names) == 0 && len(c.remove) == 0 {
+			return usagef("a change is missing: give policy files with -f, or names with --delete")
+		}
+		return nil
+	})
 	mustComplete(cmd, "delete", meshPolicyNames(a))
 	p := newPrinter(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {

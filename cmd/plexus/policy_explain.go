@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +32,7 @@ the host alone that is asked.`,
   plexus policy explain --from 203.0.113.7 --to app=db,tier=gold --port pg/TCP
   plexus policy explain --from web-1 --to db-1 --icmp EchoRequest --family IPv6
   plexus policy explain --from web-1 --to db-1 --port 22/TCP -f db.yaml -o json`,
-		Args: noArgs,
+		Args: filesByFlag,
 	}
 	f := cmd.Flags()
 	f.StringVar(&r.From, "from", "", "where the flow begins: a `host`, an address, or labels such as app=web,tier=gold")
@@ -43,8 +44,10 @@ the host alone that is asked.`,
 	_ = cmd.MarkFlagRequired("from") // these are defined above
 	_ = cmd.MarkFlagRequired("to")
 	_ = cmd.MarkFlagFilename("filename", "yaml", "yml", "json")
-	cmd.MarkFlagsOneRequired("port", "icmp")
-	cmd.MarkFlagsMutuallyExclusive("port", "icmp")
+	mustComplete(cmd, "family", cobra.FixedCompletions([]string{"IPv4", "IPv6"}, cobra.ShellCompDirectiveNoFileComp))
+	for _, flag := range []string{"port", "icmp"} {
+		mustComplete(cmd, flag, cobra.NoFileCompletions)
+	}
 	hosts := mapped((*api.Client).Nodes, func(n api.Node) string { return n.Name })
 	for _, side := range []string{"from", "to"} {
 		mustComplete(cmd, side, namesOf(a, hosts))
@@ -77,10 +80,25 @@ func checkQuestion(r api.ExplainRequest) error {
 	if r.ICMP == "" && r.Family != "" {
 		errs = append(errs, errors.New("--family is for --icmp: leave it out"))
 	}
-	if _, err := r.Flow(); err != nil {
-		errs = append(errs, err)
+	return errors.Join(append(errs, checkFlow(r))...)
+}
+
+func checkFlow(r api.ExplainRequest) error {
+	switch {
+	case r.Port == "" && r.ICMP == "":
+		return errors.New("a port is missing: give --port, such as 443/TCP, or --icmp")
+	case r.Port != "" && r.ICMP != "":
+		return errors.New("--port and --icmp are given: choose one")
+	case isNumber(r.Port):
+		return fmt.Errorf("--port %s names no protocol: write %[1]s/TCP or %[1]s/UDP", r.Port)
 	}
-	return errors.Join(errs...)
+	_, err := r.Flow()
+	return err
+}
+
+func isNumber(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 16)
+	return err == nil
 }
 
 func writeExplanation(w io.Writer, e api.Explanation) error {

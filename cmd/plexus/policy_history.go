@@ -50,8 +50,9 @@ func newPolicyHistory(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "history",
 		Short: "List the changes of the mesh's policy",
-		Long: `history shows each revision of the mesh's policy, the last one first: when, by whom
-and how it was made, what became of it, and which policies it changed.`,
+		Long: `history shows the newest 100 revisions of the mesh's policy, the last one first:
+when, by whom and how each was made, what became of it, and which policies it
+changed.`,
 		Example: "  plexus policy history\n  plexus policy history -o json",
 		Args:    noArgs,
 	}

@@ -41,7 +41,7 @@ func newPolicyValidate() *cobra.Command {
 and line. It speaks to no daemon, so it cannot tell whether a policy selects a
 host. It exits with 1 if there is a problem.`,
 		Example: "  plexus policy validate -f web.yaml\n  plexus policy validate -f ./policies -o json",
-		Args:    noArgs,
+		Args:    filesByFlag,
 	}
 	addFilesFlag(cmd, &names)
 	p := newPrinter(cmd)

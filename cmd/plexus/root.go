@@ -81,6 +81,20 @@ func noArgs(_ *cobra.Command, args []string) error {
 	return nil
 }
 
+// filesByFlag refuses arguments of commands that take files with -f.
+func filesByFlag(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("unexpected argument %q: give policy files with -f", args[0])
+	}
+	return nil
+}
+
+// checkFirst has cmd check its flags before cobra does, whose words do not say
+// what to type.
+func checkFirst(cmd *cobra.Command, check func() error) {
+	cmd.PreRunE = func(*cobra.Command, []string) error { return check() }
+}
+
 // someArgs wants at least one argument, each called what.
 func someArgs(what string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
