@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 
 	"github.com/plexusmesh/plexus/agent/api"
@@ -29,10 +30,14 @@ func (a *agent) registry() (*registry.Service, *member, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if s := a.session(); s != nil && s.server != nil {
-		return s.server.Registry, m, nil
+	if m.serving == nil {
+		return nil, nil, &api.Error{Code: "forbidden", Text: "this host is not a server of the mesh: run the command on " + m.serverNames()}
 	}
-	return nil, nil, &api.Error{Code: "forbidden", Text: "this host is not a server of the mesh: run the command on " + m.serverNames()}
+	server, err := m.serving.now()
+	if err != nil {
+		return nil, nil, &api.Error{Code: "unavailable", Text: fmt.Sprintf("the control plane of this server is not running: mend it and restart plexusd: %v", err)}
+	}
+	return server.Registry, m, nil
 }
 
 // worded turns an answer of the control plane into one of the daemon.

@@ -44,7 +44,7 @@ func (a *agent) Init(ctx context.Context, r api.InitRequest) (api.Joined, error)
 	if err != nil {
 		return api.Joined{}, errors.Join(worded(err), a.undo(ctx, k))
 	}
-	s, err := a.assemble(e, k, server)
+	s, err := a.assemble(e, k, a.serve(server))
 	if err != nil {
 		return api.Joined{}, errors.Join(err, a.forget(ctx))
 	}

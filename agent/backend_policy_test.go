@@ -54,7 +54,8 @@ func newServer(t *testing.T) *agent {
 		t.Fatal(err)
 	}
 	m := newKnowing(t)
-	return &agent{now: &session{member: m, server: &bootstrap.Server{Registry: service}}}
+	m.serving = &serving{server: &bootstrap.Server{Registry: service}}
+	return &agent{now: &session{member: m}}
 }
 
 // newKnowing is a member that knows of a mesh of one host, and has learnt it

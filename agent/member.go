@@ -51,6 +51,7 @@ type member struct {
 	keeper     *snapshot.Keeper
 	probation  *probation
 	directory  *localpolicy.Directory
+	serving    *serving // nil on a host that is no server
 
 	kernel    *kernel
 	conductor *reconcile.Conductor[plan.Desired]

@@ -17,7 +17,6 @@ import (
 // the control plane beside it.
 type session struct {
 	member *member
-	server *bootstrap.Server // nil on a host that is no server
 	end    context.CancelFunc
 	ending context.Context
 	done   chan struct{} // closed once run has returned
@@ -27,21 +26,29 @@ type session struct {
 func wireGuardKey(stateDir string) string { return filepath.Join(stateDir, "wireguard.key") }
 
 // open prepares a session for a host that has joined. On a server it brings the
-// control plane back.
+// control plane back, and goes on without one that does not come.
 func (a *agent) open(ctx context.Context, e control.Enrolment) (*session, error) {
-	var server *bootstrap.Server
-	if bootstrap.Made(a.opts.Config.StateDir) {
-		var err error
-		if server, err = bootstrap.Start(ctx, a.opts.Config.StateDir, a.opts.Logger); err != nil {
-			return nil, err
-		}
-	}
 	k, err := a.openKernel()
 	if err != nil {
-		return nil, errors.Join(err, closeServer(server))
+		return nil, err
 	}
 	k.known = true
-	return a.assemble(e, k, server)
+	var s *serving
+	if bootstrap.Made(a.opts.Config.StateDir) {
+		s = a.serve(nil)
+		s.begin(ctx)
+	}
+	return a.assemble(e, k, s)
+}
+
+// serve returns the control plane of this server, which may run already.
+func (a *agent) serve(running *bootstrap.Server) *serving {
+	return &serving{
+		logger: a.opts.Logger, server: running,
+		start: func(ctx context.Context) (*bootstrap.Server, error) {
+			return bootstrap.Start(ctx, a.opts.Config.StateDir, a.opts.Logger)
+		},
+	}
 }
 
 // openKernel opens the datapath with this host's key, which it makes if need be.
@@ -53,22 +60,17 @@ func (a *agent) openKernel() (*kernel, error) {
 	return openKernel(a.opts, key)
 }
 
-// assemble joins a member and a server; it closes what it was given if it cannot.
-func (a *agent) assemble(e control.Enrolment, k *kernel, server *bootstrap.Server) (*session, error) {
+// assemble joins a member and a control plane, nil on a host that is no server;
+// it closes what it was given if it cannot.
+func (a *agent) assemble(e control.Enrolment, k *kernel, plane *serving) (*session, error) {
 	m, err := newMember(a.opts, e, k)
 	if err != nil {
-		return nil, errors.Join(err, closeServer(server))
+		return nil, errors.Join(err, plane.Close())
 	}
-	s := &session{member: m, server: server, done: make(chan struct{})}
+	m.serving = plane
+	s := &session{member: m, done: make(chan struct{})}
 	s.ending, s.end = context.WithCancel(context.Background())
 	return s, nil
-}
-
-func closeServer(s *bootstrap.Server) error {
-	if s == nil {
-		return nil
-	}
-	return s.Close()
 }
 
 // run runs all parts until ctx ends or stop is called, and closes them.
@@ -79,8 +81,8 @@ func (s *session) run(ctx context.Context) error {
 	release := context.AfterFunc(s.ending, cancel)
 	defer release()
 	g, ctx := errgroup.WithContext(ctx)
-	if s.server != nil {
-		g.Go(func() error { return s.server.Run(ctx) })
+	if s.member.serving != nil {
+		g.Go(func() error { return s.member.serving.Run(ctx) })
 	}
 	g.Go(func() error { return s.member.Run(ctx) })
 	err := errors.Join(g.Wait(), s.member.Close())

@@ -43,7 +43,7 @@ func (m *member) warnings(d *plan.Desired, s state.Snapshot) []api.Warning {
 	if m.blind(s) {
 		add("policy-unreadable", "error", "some policy cannot be understood by this agent, so that what was in force stays in force: upgrade plexusd")
 	}
-	return slices.Concat(disarmedWarnings(m.suspended(), m.kernel.verdicts.Stage()), out,
+	return slices.Concat(disarmedWarnings(m.suspended(), m.kernel.verdicts.Stage()), m.servingWarnings(), out,
 		m.probation.warnings(s.Revision), m.restoredWarnings(s), m.ownWarnings())
 }
 

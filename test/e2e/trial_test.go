@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +38,7 @@ func TestTrial(t *testing.T) {
 	t.Run("a rollback takes a trial back at once", m.testRollback)
 	t.Run("only one change is on trial", m.testOneTrial)
 	t.Run("the window closes with etcd gone and the agent restarted", m.testTrialAlone)
+	t.Run("the window closes on a server whose etcd does not start", m.testTrialWithoutServer)
 }
 
 func (m *trio) testLockout(t *testing.T) {
@@ -157,6 +159,46 @@ func (m *trio) testTrialAlone(t *testing.T) {
 	st, err := m.db.client().Status(t.Context())
 	if err != nil || !warns(st, "policy-taken-back") {
 		t.Errorf("status does not say that policy was taken back: %+v, %v", st.Warnings, err)
+	}
+	m.server.start(t)
+	m.converge(t)
+	verdicts(t, m.stranger, map[string][]string{echoed: {way}})
+}
+
+// testTrialWithoutServer has the server itself on trial when it loses its etcd for
+// good: what it does as a host goes on.
+func (m *trio) testTrialWithoutServer(t *testing.T) {
+	way := target("tcp", m.server.Addr4, 2222)
+	lab.Eventually(t, settled, "no revision is on trial any more", func() error {
+		if last := ask[[]api.Revision](t, m.server, "policy", "history")[0]; last.State == api.StatePending {
+			return fmt.Errorf("revision %d is on trial", last.Revision)
+		}
+		return nil
+	})
+	m.try(t, closedTo("hub"))
+	verdicts(t, m.stranger, map[string][]string{silence: {way}})
+	kill(t, m.server)
+	db := m.server.Path("/var/lib/plexus/etcd/member/snap/db")
+	whole, err := os.ReadFile(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(db, 5000); err != nil {
+		t.Fatal(err)
+	}
+	m.server.start(t)
+	m.reachable(t, m.stranger, way)
+	st, err := m.server.client().Status(t.Context())
+	if err != nil || st.State != "degraded" || !warns(st, "policy-taken-back") || !warns(st, "server-down") {
+		t.Errorf("status does not say that policy was taken back and the control plane is down: %+v, %v", st.Warnings, err)
+	}
+	m.server.refused(t, exitError, []string{"control plane", "damaged"}, "policy", "history")
+	m.server.do(t, "disarm")
+	m.server.do(t, "arm")
+
+	kill(t, m.server)
+	if err := os.WriteFile(db, whole, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	m.server.start(t)
 	m.converge(t)
