@@ -60,6 +60,9 @@ func (v *verdicts) Ensure(_ context.Context, d plan.Desired) error {
 		}
 		v.loaded = &have
 	}
+	if err := d.Verdicts.Fits(); err != nil { // of so many, not all are there
+		return fmt.Errorf("host %s keeps the policy that it enforces: %w", v.host, err)
+	}
 	if err := v.loadLocked(bpfmap.Ruleset{Entries: d.Verdicts.Entries, Prefixes: d.Verdicts.Prefixes}); err != nil {
 		return err
 	}

@@ -93,17 +93,6 @@ func forScales(b *testing.B, f func(*testing.B, benchMesh)) {
 	}
 }
 
-// BenchmarkCompile is the pure function.
-func BenchmarkCompile(b *testing.B) {
-	forScales(b, func(b *testing.B, m benchMesh) {
-		var v Verdicts
-		for b.Loop() {
-			v = Compile(m.policies, m.subject, m.world)
-		}
-		report(b, v, m)
-	})
-}
-
 // BenchmarkCompilerFirst is the first time that a Compiler compiles.
 func BenchmarkCompilerFirst(b *testing.B) {
 	forScales(b, func(b *testing.B, m benchMesh) {

@@ -40,24 +40,7 @@ type World struct {
 // function and does not depend on the order of policies. [Compiler] returns the
 // same, faster where little has changed since its call before.
 func Compile(policies []Policy, subject Subject, world World) Verdicts {
-	return compile(policies, compiler{
-		subject: subject,
-		world:   world,
-		groups:  cidrGroups(policies),
-		peers:   newIndex(world.Labels),
-	})
-}
-
-// compile does so with a compiler that has not compiled anything yet.
-func compile(policies []Policy, c compiler) Verdicts {
-	all := selecting(policies, c.subject.Labels)
-	effective := inForce(all)
-	v := c.compile(effective)
-	if len(effective) < len(all) {
-		staged := c.compile(all)
-		v.Staged = &staged
-	}
-	return v
+	return new(Compiler).Compile(policies, subject, world)
 }
 
 // selection is a rule that selects the subject, with its policy.
@@ -100,27 +83,6 @@ type compiler struct {
 	prefixes []netip.Prefix // of CIDR peers, sorted
 	numbers  map[netip.Prefix]mesh.Identity
 	unlocked map[mesh.Identity]identity.Labels // reserved identities and those of CIDR peers
-}
-
-// compile returns the verdicts of the rules that select the subject. A compiler
-// may compile several times.
-func (c compiler) compile(selecting []selection) Verdicts {
-	c.number(c.prefixesOf(selecting))
-	v := Verdicts{Prefixes: c.numbers, Rules: make(map[RuleID]RuleRef), Enforced: enforced(selecting)}
-	t := table{entries: make(map[Key]Entry)}
-	for _, s := range selecting {
-		for i := range s.rule.Clauses {
-			clause := &s.rule.Clauses[i]
-			ref := RuleRef{Policy: s.id, Section: clause.Section, Line: clause.Line}
-			entry := Entry{Deny: clause.Deny, Rule: rules(v.Rules).add(s.policy.Kind, ref)}
-			keys := c.keys(clause)
-			for _, peer := range c.peersOf(s.policy, clause) {
-				t.put(peer, clause.Direction, keys(peer), entry)
-			}
-		}
-	}
-	v.Entries = t.resolve(v.Enforced)
-	return v
 }
 
 // enforced returns by direction whether some rule denies what none allows.

@@ -28,8 +28,11 @@ type Compiler struct {
 // Compile returns exactly what [Compile] returns. Nobody may change the maps: a
 // later result shares what is as before.
 func (c *Compiler) Compile(policies []Policy, subject Subject, world World) Verdicts {
-	news := c.learn(policies, subject, world)
-	all := selecting(policies, subject.Labels)
+	return c.compile(policies, c.learn(policies, subject, world))
+}
+
+func (c *Compiler) compile(policies []Policy, news news) Verdicts {
+	all := selecting(policies, news.compiler.subject.Labels)
 	effective := inForce(all)
 	v := c.effective.compile(effective, news)
 	if len(effective) == len(all) {

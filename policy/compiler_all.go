@@ -19,7 +19,8 @@ func CompileAll(policies []Policy, subjects []Subject, world World) []Verdicts {
 		shared := peers.share()
 		wg.Go(func() {
 			for i := range next {
-				out[i] = compile(policies, compiler{subject: subjects[i], world: world, groups: groups, peers: shared})
+				once := Compiler{effective: new(memo)}
+				out[i] = once.compile(policies, news{compiler: compiler{subject: subjects[i], world: world, groups: groups, peers: shared}})
 			}
 		})
 	}

@@ -33,8 +33,25 @@ type statement struct {
 	renamed bool // has another rule id than rows had it with, since ids collide
 }
 
-// compile returns the verdicts of the rules that select the subject.
+// compile returns the verdicts of the rules that select the subject. Where there
+// are too many, nothing is remembered: verdicts on the way from one set to another
+// may have been too many for a moment only, and what does not fit is of no use.
 func (m *memo) compile(selecting []selection, n news) Verdicts {
+	began := m.rows.entries != nil
+	v := m.update(selecting, n)
+	if m.rows.beyond == 0 {
+		return v
+	}
+	if began {
+		*m = memo{}
+		return m.compile(selecting, n)
+	}
+	v.AtLeast = len(v.Entries) + m.rows.beyond
+	*m = memo{}
+	return v
+}
+
+func (m *memo) update(selecting []selection, n news) Verdicts {
 	m.surround(n.compiler)
 	changed := n.peers
 	if m.merge(selecting, n.groups) {

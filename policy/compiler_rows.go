@@ -16,7 +16,15 @@ type rows struct {
 	lent    bool            // whether somebody else has entries: then they may not change
 	open    [2]bool         // by Direction: whether every peer is allowed what no rule decides
 	scratch []verdict
+	beyond  int // verdicts that entries have no room for: then rows are of no further use
 }
+
+// Rows keep no more verdicts than a change from one full set to another may need
+// for a moment, and count no further than tells how far off a set is.
+const (
+	mostKept    = 2 * MaxVerdicts
+	mostCounted = 16 * MaxVerdicts
+)
 
 // row is what is said about one peer.
 type row struct {
@@ -123,9 +131,16 @@ func (r *rows) settle(enforced [2]bool) map[Key]Entry {
 		row := r.byPeer[id]
 		row.dirty = false
 		r.scratch = r.appendVerdicts(r.scratch[:0], id, row.statements)
-		if !slices.Equal(row.verdicts, r.scratch) {
+		switch {
+		case slices.Equal(row.verdicts, r.scratch):
+		case len(r.entries) > MaxVerdicts && len(r.entries)+len(r.scratch)-len(row.verdicts) > mostKept:
+			r.beyond += len(r.scratch)
+		default:
 			r.replace(id, row.verdicts, r.scratch)
 			row.verdicts = slices.Clone(r.scratch)
+		}
+		if r.beyond > mostCounted {
+			break
 		}
 		if len(row.statements) == 0 && id != AnyIdentity {
 			delete(r.byPeer, id)
@@ -221,4 +236,22 @@ func (r *rows) replace(peer mesh.Identity, was, is []verdict) {
 	for _, v := range is {
 		r.entries[v.place.key(peer)] = v.entry
 	}
+}
+
+// underDeny reports whether one of the keys that are broader than k is denied.
+func underDeny(k Key, denied func(Key) bool) bool {
+	if denied(Key{Identity: k.Identity, Direction: k.Direction}) {
+		return true
+	}
+	if k.Protocol == 0 {
+		return false
+	}
+	broader := k
+	for bits := range k.PortBits {
+		broader.PortBits, broader.Port = bits, k.Port&portMask(bits)
+		if denied(broader) {
+			return true
+		}
+	}
+	return false
 }

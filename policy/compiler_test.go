@@ -43,7 +43,7 @@ func playHistory(t *testing.T, seed uint64) {
 	var before, copied Verdicts
 	for step := range 25 {
 		what := h.change()
-		want, got := Compile(h.policies(), h.subject, h.world), c.Compile(h.policies(), h.subject, h.world)
+		want, got := compileAnew(h.policies(), h.subject, h.world), c.Compile(h.policies(), h.subject, h.world)
 		if !reflect.DeepEqual(want, got) {
 			t.Fatalf("seed %d, step %d, %s (-Compile +Compiler):\n%s", seed, step, what, cmp.Diff(want, got, samePrefixes))
 		}
@@ -203,7 +203,7 @@ func TestCompilerFollowsNumbersThatCollide(t *testing.T) {
 	var c Compiler
 	rules, peers := make(map[RuleID]bool), make(map[mesh.Identity]bool)
 	for i, policies := range [][]Policy{stays, slices.Concat(stays, comes), stays} {
-		want, got := Compile(policies, castSubject("db"), castWorld()), c.Compile(policies, castSubject("db"), castWorld())
+		want, got := compileAnew(policies, castSubject("db"), castWorld()), c.Compile(policies, castSubject("db"), castWorld())
 		if diff := cmp.Diff(want, got, samePrefixes); diff != "" {
 			t.Errorf("step %d (-Compile +Compiler):\n%s", i, diff)
 		}

@@ -95,6 +95,11 @@ type Verdicts struct {
 	Rules    map[RuleID]RuleRef             // every rule that selects the host
 	Enforced [2]bool                        // by Direction: whether some policy selects the host, so that the rest is denied
 
+	// AtLeast is how many entries there would be at least, where that is so many
+	// that not all were made: Entries has more than MaxVerdicts then, so that
+	// nobody can take them for the whole. Otherwise it is 0.
+	AtLeast int
+
 	// Staged is what policy would say if staged rules had effect too; nil where no
 	// staged rule selects the host.
 	Staged *Verdicts
@@ -109,6 +114,9 @@ const (
 
 // Fits reports why no host could hold v.
 func (v Verdicts) Fits() error {
+	if v.AtLeast > 0 {
+		return fmt.Errorf("at least %d verdicts, of which a host can hold %d: use fewer rules, wider port ranges or fewer selected peers", v.AtLeast, MaxVerdicts)
+	}
 	if n := len(v.Entries); n > MaxVerdicts {
 		return fmt.Errorf("%d verdicts, of which a host can hold %d: use fewer rules, wider port ranges or fewer selected peers", n, MaxVerdicts)
 	}

@@ -2,6 +2,42 @@ package policy
 
 import "github.com/plexusmesh/plexus/mesh"
 
+// compileAnew is what [Compile] must come to: every verdict is gathered in one
+// table, whose settling can be seen at a glance. It forgets nothing and
+// remembers nothing, and takes the memory that it takes.
+func compileAnew(policies []Policy, subject Subject, world World) Verdicts {
+	c := compiler{subject: subject, world: world, groups: cidrGroups(policies), peers: newIndex(world.Labels)}
+	all := selecting(policies, subject.Labels)
+	effective := inForce(all)
+	v := c.compile(effective)
+	if len(effective) < len(all) {
+		staged := c.compile(all)
+		v.Staged = &staged
+	}
+	return v
+}
+
+// compile returns the verdicts of the rules that select the subject. A compiler
+// may compile several times.
+func (c compiler) compile(selecting []selection) Verdicts {
+	c.number(c.prefixesOf(selecting))
+	v := Verdicts{Prefixes: c.numbers, Rules: make(map[RuleID]RuleRef), Enforced: enforced(selecting)}
+	t := table{entries: make(map[Key]Entry)}
+	for _, s := range selecting {
+		for i := range s.rule.Clauses {
+			clause := &s.rule.Clauses[i]
+			ref := RuleRef{Policy: s.id, Section: clause.Section, Line: clause.Line}
+			entry := Entry{Deny: clause.Deny, Rule: rules(v.Rules).add(s.policy.Kind, ref)}
+			keys := c.keys(clause)
+			for _, peer := range c.peersOf(s.policy, clause) {
+				t.put(peer, clause.Direction, keys(peer), entry)
+			}
+		}
+	}
+	v.Entries = t.resolve(v.Enforced)
+	return v
+}
+
 // table gathers entries and settles which of them stand.
 type table struct {
 	entries map[Key]Entry
@@ -59,22 +95,4 @@ func (t *table) resolve(enforced [2]bool) map[Key]Entry {
 func (t *table) shadowed(k Key, e Entry) bool {
 	return !e.Deny && t.denied[peerFlows{k.Identity, k.Direction}] &&
 		underDeny(k, func(k Key) bool { return t.entries[k].Deny })
-}
-
-// underDeny reports whether one of the keys that are broader than k is denied.
-func underDeny(k Key, denied func(Key) bool) bool {
-	if denied(Key{Identity: k.Identity, Direction: k.Direction}) {
-		return true
-	}
-	if k.Protocol == 0 {
-		return false
-	}
-	broader := k
-	for bits := range k.PortBits {
-		broader.PortBits, broader.Port = bits, k.Port&portMask(bits)
-		if denied(broader) {
-			return true
-		}
-	}
-	return false
 }
