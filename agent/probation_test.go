@@ -2,6 +2,7 @@ package agent
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -163,6 +164,52 @@ func TestATrialIsOnDiskBeforeItIsEnforced(t *testing.T) {
 		r, err := schema.DecodePolicyRevision("", image.Sources["policies"][schema.PolicyRevisionName])
 		if err != nil || r.Revision != 2 || seen == nil || seen.Revision != 2 {
 			t.Errorf("when revision 2 was enforced, the disk had revision %d and the trial %v, %v", r.Revision, seen, err)
+		}
+	})
+}
+
+// A disk that hangs puts a trial off for a moment, and not for good.
+func TestATrialWaitsForTheDiskNoLongerThanItMay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newMachine(t)
+		m, stop := c.start(t)
+		settled(soon)
+		stop() // from here on nobody writes
+		began := time.Now()
+		m.secure(t.Context(), trial.Trial{Revision: 2})
+		if took := time.Since(began); took != secureWithin {
+			t.Errorf("the plan waited %v, want %v", took, secureWithin)
+		}
+		m.secure(t.Context(), trial.Trial{Revision: 2})
+		if took := time.Since(began); took != secureWithin {
+			t.Error("the next plan of the same trial waited again")
+		}
+	})
+}
+
+// A trial that could not be written is said to be at risk until it is.
+func TestATrialIsWrittenOnceTheDiskTakesIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newMachine(t)
+		m, _ := c.start(t)
+		c.apply(t, schema.PolicyRevision{Revision: 1}, 80, 0)
+		settled(soon)
+		path := trialFile(c.config.StateDir)
+		if err := os.MkdirAll(filepath.Join(path, "in the way"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		c.apply(t, schema.PolicyRevision{Revision: 2, Author: "ann", Time: time.Now(), WindowSeconds: 60}, 81, 80)
+		settled(soon)
+		wantOpen(t, c, "on trial all the same", 81)
+		if w := warned(m, "trial-not-saved"); w == nil || !strings.Contains(w.Text, "anew") {
+			t.Errorf("status does not say what a restart would do: %v", w)
+		}
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+		settled(2 * persistPause)
+		if known, err := readJSON[trial.Trial](path); err != nil || known == nil || known.Revision != 2 || warned(m, "trial-not-saved") != nil {
+			t.Errorf("once there is room, the disk has %v, %v", known, err)
 		}
 	})
 }

@@ -328,41 +328,6 @@ func TestWhatDoesNotFitLeavesThePolicyBefore(t *testing.T) {
 	})
 }
 
-func TestOwnFilesJoinTheMesh(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newMachine(t)
-		file := filepath.Join(c.config.Policy.Dir, "own.yaml")
-		write := func(text string) {
-			t.Helper()
-			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		write(opening("own", 82))
-		c.apply(t, schema.PolicyRevision{Revision: 1}, 80, 0)
-		_, stop := c.start(t)
-		settled(soon)
-		wantOpen(t, c, "with a file", 80, 82)
-		stop()
-
-		write("kind: [")
-		c.etcd.SetDown(true)
-		m, stop := c.start(t)
-		settled(restoreAfter + soon)
-		wantOpen(t, c, "with a broken file after a restart", 80, 82)
-		if w := warned(m, "local-policy-refused"); w == nil || w.Severity != "error" || !strings.Contains(w.Text, file+":1") {
-			t.Errorf("status says %v", w)
-		}
-		stop()
-		if err := os.Remove(file); err != nil {
-			t.Fatal(err)
-		}
-		c.start(t)
-		settled(restoreAfter + soon)
-		wantOpen(t, c, "without the file", 80)
-	})
-}
-
 // Servers review a change of policy by what hosts say of themselves.
 func TestAClaimSaysWhatPassesAndWhoListens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
