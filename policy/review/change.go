@@ -27,6 +27,7 @@ type subject struct {
 	policy.Subject
 	hosts         []*Host
 	before, after policy.Verdicts
+	denies        [2]bool // by Direction: whether after denies something by a rule
 }
 
 func newReviewer(before, after []policy.Policy, m Mesh, o Options) *reviewer {

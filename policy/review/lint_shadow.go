@@ -31,12 +31,14 @@ func (c clauseOf) ref() policy.RuleRef {
 	return policy.RuleRef{Policy: c.policy.ID(), Section: c.clause.Section}
 }
 
-// effective returns the rules that decide some flow of some host. Line is left out.
+// effective returns the rules that decide some flow of some host, without their
+// lines, and notes where there are denies at all.
 func (r *reviewer) effective() map[policy.RuleRef]bool {
 	out := make(map[policy.RuleRef]bool)
 	for _, s := range r.subjects {
-		for _, e := range s.after.Entries {
+		for k, e := range s.after.Entries {
 			out[where(s.after, e)] = true
+			s.denies[k.Direction] = s.denies[k.Direction] || e.Deny
 		}
 	}
 	return out
@@ -46,6 +48,9 @@ func (r *reviewer) effective() map[policy.RuleRef]bool {
 func (r *reviewer) shadowed(c clauseOf, subjects []*subject) string {
 	by := ""
 	for _, s := range subjects {
+		if !s.denies[c.clause.Direction] {
+			return "" // another allow decides what c would
+		}
 		for k := range r.alone(c, s) {
 			deny, ok := denier(s.after, k)
 			if !ok {
