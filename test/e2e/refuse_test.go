@@ -26,6 +26,7 @@ func (m *trio) testRefusals(t *testing.T) {
 		{"malformed", "apiVersion: cilium.io/v2\nkind: [\n", []string{"policy.yaml:2", "YAML"}},
 		{"unknown field", clusterwide("typo", "db", "  ingres: [{}]"), []string{"policy.yaml:6", "ingres"}},
 		{"not enforced yet", clusterwide("l7", "db", "  ingress:\n  - toPorts:\n    - ports: [{port: \"80\", protocol: TCP}]\n      rules: {http: [{}]}"), []string{"policy.yaml:9", "rules"}},
+		{"more than a host can hold", clusterwide("wide", "db", tooMany()), []string{"host-3", "would not fit", " verdicts", "65536"}},
 		{"one of two is bad", webToDB + "---\n" + clusterwide("bad", "db", "  ingress: [{fromCIDR: [192.0.2.0/99]}]"), []string{"policy.yaml:", "192.0.2.0/99"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -42,6 +43,22 @@ func (m *trio) testRefusals(t *testing.T) {
 	if diff := cmp.Diff(before, stored(t, m.server.Host)); diff != "" {
 		t.Errorf("refused policies changed etcd:\n%s", diff)
 	}
+}
+
+// tooMany has more verdicts than a policy map has room for: for each of three
+// identities and protocols, ranges that cut into many blocks, most of which no
+// other has.
+func tooMany() string {
+	var b strings.Builder
+	b.WriteString("  ingress:\n  - fromEndpoints: [{}]\n    toPorts:\n")
+	for i := range 40 {
+		b.WriteString("    - ports:\n")
+		for j := range 40 {
+			n := 1 + 20*(40*i+j)
+			fmt.Fprintf(&b, "      - {port: \"%d\", endPort: %d}\n", n, n+1021)
+		}
+	}
+	return b.String()
 }
 
 // testObserve follows one host while three flows of known verdict are made.
