@@ -223,8 +223,8 @@ func (m *pair) testConfiguration(t *testing.T) {
 	m.guest.refused(t, exitUsage, []string{"fortify"}, "fortify")
 }
 
-// testStart has a member's port taken while its daemon was away. It must say so
-// and go on once the port is free.
+// testStart has a server's port taken while its daemon was away. The daemon goes on
+// as a host, says so, and serves as soon as it can.
 func (m *pair) testStart(t *testing.T) {
 	for _, o := range []obstacle{apiPort, etcdPort} {
 		t.Run(o.name(), func(t *testing.T) {
@@ -232,9 +232,12 @@ func (m *pair) testStart(t *testing.T) {
 				t.Fatal(err)
 			}
 			o.meet(t, m.server, func() {
-				command(t, m.server.Host, "", built.plexusd).refused(t, exitError, o.words...)
+				m.server.start(t)
+				m.server.refused(t, exitError, append([]string{"control plane"}, o.words...), "token", "list")
+				if st, err := m.server.client().Status(t.Context()); err != nil || !warns(st, "server-down") {
+					t.Errorf("status does not say that the control plane is down: %+v, %v", st.Warnings, err)
+				}
 			})
-			m.server.start(t)
 			lab.Eventually(t, settled, "the server is ready", m.server.ready(t, 1))
 		})
 	}
