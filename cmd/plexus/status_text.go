@@ -22,7 +22,8 @@ type statusText struct {
 func (s statusText) write(w io.Writer) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) {
-		fmt.Fprintf(tw, "%s\t%s\n", name, orDash(fmt.Sprintf(format, args...)))
+		text := orDash(fmt.Sprintf(format, args...))
+		fmt.Fprintf(tw, "%s\t%s\n", name, strings.ReplaceAll(text, "\n", "\n\t")) // more lines, in the same column
 	}
 	row("State", "%s", s.state())
 	s.writeAlarms(row)
