@@ -48,7 +48,9 @@ func newPolicyRollback(a *app) *cobra.Command {
 		Long: `rollback puts back, by a new revision, what was before the last change of policy, or
 before the one that is on trial. With --to it puts back what was in force after
 that revision. It happens at once, without review and without trial: what was in
-force before is known to work. "policy history" shows the newest 100 revisions.`,
+force before is known to work. So it never leads to a revision whose trial nobody
+confirmed, and asking twice changes nothing more. "policy history" shows the
+newest 100 revisions.`,
 		Example: "  plexus policy rollback\n  plexus policy rollback --to 5",
 		Args:    noArgs,
 	}

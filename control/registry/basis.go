@@ -56,7 +56,14 @@ func (b Basis) Change(store []policy.Policy, remove []string) (after []policy.Po
 			after = append(after, p)
 		}
 	}
-	return append(after, store...), changes, nil
+	t, err := b.stored.revise(schema.PolicyRevision{Action: schema.ActionApply}, named)
+	if err == nil && len(t.ops) > 0 {
+		err = t.fitsBothWays()
+	}
+	if err == nil {
+		err = t.after.missesGroup(changes)
+	}
+	return append(after, store...), changes, err
 }
 
 // Claims returns what hosts say of themselves, by name, checked by nobody. A

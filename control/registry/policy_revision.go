@@ -114,8 +114,9 @@ type RollbackOptions struct {
 	Author  string
 	Message string // why; optional
 	// To is the revision whose documents shall be in force again; 0 for those
-	// before the newest revision, be it on trial or not. After a rollback that is
-	// what the rollback took back.
+	// before the newest revision, be it on trial or not. Neither leads to a
+	// revision whose trial nobody confirmed, nor back through a rollback without
+	// naming where to: who asks a moment too late must not get what was taken back.
 	To uint64
 }
 
@@ -132,6 +133,10 @@ func (s *Service) RollbackPolicies(ctx context.Context, o RollbackOptions) (sche
 		if now.current.Revision == 0 {
 			return transaction{}, control.Errorf(control.CodeConflict, "there is no revision of the policies to take back")
 		}
+		if r := now.current; r.Action == schema.ActionRollback {
+			return transaction{}, control.Errorf(control.CodeConflict, "revision %d was taken back already, by revision %d of %s: to go back further, name a revision of plexus policy history with --to; to have %d after all, apply it again",
+				r.Of, r.Revision, r.Author, r.Of)
+		}
 		if len(now.current.Changes) == 0 {
 			return transaction{}, control.Errorf(control.CodeConflict, "revision %d cannot be taken back: there is no record of what was before it", now.current.Revision)
 		}
@@ -140,15 +145,11 @@ func (s *Service) RollbackPolicies(ctx context.Context, o RollbackOptions) (sche
 	return inForce(current), err
 }
 
-// planUndo takes the newest revision back. Whether that fits into a transaction
-// was settled when it was made, unless it is a rollback itself.
+// planUndo takes the newest revision back. That it fits into a transaction was
+// settled when it was made.
 func (s *Service) planUndo(now shelf, r schema.PolicyRevision) (transaction, error) {
 	r.Action, r.Of, r.To, r.Time = schema.ActionRollback, now.current.Revision, now.current.Revision-1, s.now().UTC().Truncate(time.Second)
-	t, err := now.revise(r, now.without())
-	if err == nil && now.current.Action == schema.ActionRollback {
-		err = t.fits("taking the rollback back")
-	}
-	return t, err
+	return now.revise(r, now.without())
 }
 
 // planReturn takes back every revision after o.To.
@@ -187,6 +188,9 @@ func (s shelf) asOf(number uint64, past []schema.PolicyRevision) (edit, error) {
 	}
 	kept[s.current.Revision] = s.current
 	e := make(edit)
+	if kept[number].Unconfirmed {
+		return nil, control.Errorf(control.CodeConflict, "go back to revision %d: nobody confirmed its trial, so that it is not known to work: apply its documents again, with --confirm-within", number)
+	}
 	for n := s.current.Revision; n > number; n-- {
 		r := kept[n]
 		if len(r.Changes) == 0 {

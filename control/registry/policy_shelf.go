@@ -167,6 +167,7 @@ func (s shelf) archive(w *writer, next schema.PolicyRevision) int {
 	default:
 		past.State = schema.StateReplaced
 	}
+	past.Unconfirmed = past.Pending()
 	past.WindowSeconds, past.ConfirmBy = 0, time.Time{}
 	value, err := schema.EncodePolicyRevision(past)
 	w.put(schema.PolicyHistoryKey(past.Revision), value, err)

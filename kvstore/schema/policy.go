@@ -70,6 +70,7 @@ type PolicyRevision struct {
 	// count it from when they see the revision, the servers until ConfirmBy.
 	WindowSeconds uint32    `json:"windowSeconds,omitempty"`
 	ConfirmBy     time.Time `json:"confirmBy,omitzero"`    // zero exactly if WindowSeconds is
+	Unconfirmed   bool      `json:"unconfirmed,omitempty"` // in the history: its trial was not confirmed
 	ConfirmedBy   string    `json:"confirmedBy,omitempty"` // who ended the trial well; "" if there was none
 
 	State   string         `json:"state,omitempty"` // how it ended; "" of the newest
