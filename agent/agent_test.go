@@ -98,20 +98,22 @@ func TestStateOf(t *testing.T) {
 // An agent that does not understand a policy cannot tell whom it selects.
 func TestAPolicyKnownByNameAloneHoldsThePlan(t *testing.T) {
 	m := &member{refused: &refusals{}, unrestored: &refusals{}}
-	known := state.Snapshot{Tables: state.Tables{Policies: map[string]policy.Policy{"db": {}}}}
-	m.refused.note("nodes/web", errors.New("not JSON"))
+	restored := []state.Source{{Name: "policies", Restored: true}}
+	nothing := state.Snapshot{Sources: restored}
+	known := state.Snapshot{Sources: restored, Tables: state.Tables{Policies: map[string]policy.Policy{"db": {}}}}
+	m.unrestored.note("nodes/web", errors.New("not JSON"))
 	if m.blind(known) {
 		t.Error("a node that cannot be read holds the plan")
 	}
-	m.refused.note("policies/db", errors.New("unknown field"))
+	m.unrestored.note("policies/db", errors.New("unknown field"))
 	if m.blind(known) {
 		t.Error("a policy of which an earlier version is known holds the plan")
 	}
-	if !m.blind(state.Snapshot{}) {
+	if !m.blind(nothing) {
 		t.Error("a policy of which nothing is known does not hold the plan")
 	}
-	m.refused.note("policies/db", nil)
-	if m.blind(state.Snapshot{}) {
+	m.unrestored.note("policies/db", nil)
+	if m.blind(nothing) {
 		t.Error("a policy that has become readable holds the plan")
 	}
 }

@@ -89,6 +89,10 @@ func (m *member) replan(ctx context.Context) time.Duration {
 	if !snapshot.Known() {
 		return 0
 	}
+	if r := snapshot.Revision; m.revised != [2]uint64{r.Number, uint64(r.Window)} { // a change or its confirmation
+		m.revised = [2]uint64{r.Number, uint64(r.Window)}
+		m.keeper.Hurry()
+	}
 	outcome := m.probation.judge(snapshot.Revision)
 	local, ok := m.local()
 	if !ok || m.blind(snapshot) {
@@ -131,9 +135,9 @@ func (m *member) secure(ctx context.Context, t trial.Trial) {
 	}
 }
 
-// blind reports whether some policy is known by name alone, since this agent
-// does not understand any version of it that it has seen. What it allows or
-// denies here cannot be told, so that what was in force stays in force.
+// blind reports whether some restored policy is known by name alone, since this
+// agent does not understand it. What it allows or denies here cannot be told, so
+// that what was in force stays in force.
 func (m *member) blind(s state.Snapshot) bool {
 	for _, name := range m.unreadable(s, "policies") {
 		if _, known := s.Policies[name]; !known {

@@ -92,16 +92,16 @@ func (m *member) spoken(name string) bool {
 	return slices.ContainsFunc(m.store.Snapshot().Sources, func(s state.Source) bool { return s.Name == name && s.Synced })
 }
 
-// unreadable returns the names of a source whose last word this agent does not
-// understand.
+// unreadable returns the names of a source whose last word, restored from an
+// earlier run, this agent does not understand. Of what etcd says, nothing counts
+// that does not count whole.
 func (m *member) unreadable(s state.Snapshot, source string) []string {
-	names := m.refused.names(source)
 	for _, src := range s.Sources {
 		if src.Name == source && src.Restored {
-			names = append(names, m.unrestored.names(source)...)
+			return m.unrestored.names(source)
 		}
 	}
-	return names
+	return nil
 }
 
 // restoredWarnings say that this host goes by what an earlier run knew, or why

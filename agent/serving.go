@@ -62,7 +62,10 @@ func (s *serving) Run(ctx context.Context) error {
 	return s.Close() // it may have come up at the last moment
 }
 
-var errEnded = errors.New("it ended by itself")
+var (
+	errEnded = errors.New("it ended by itself")
+	errWaits = fmt.Errorf("it is started after %s, behind a trial or a suspension of policy that this host minds first", servePause)
+)
 
 // retry starts the control plane after a pause.
 func (s *serving) retry(ctx context.Context) {

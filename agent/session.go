@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"golang.org/x/sync/errgroup"
@@ -36,9 +37,26 @@ func (a *agent) open(ctx context.Context, e control.Enrolment) (*session, error)
 	var s *serving
 	if bootstrap.Made(a.opts.Config.StateDir) {
 		s = a.serve(nil)
-		s.begin(ctx)
+		if a.quick() {
+			s.set(nil, errWaits)
+		} else {
+			s.begin(ctx)
+		}
 	}
 	return a.assemble(e, k, s)
+}
+
+// quick reports whether this host has something to do by itself that must not
+// wait for its control plane: to end a trial, or to stay open. An etcd that takes
+// the daemon down with it, as on a full disk, could otherwise keep it from that
+// at each start.
+func (a *agent) quick() bool {
+	for _, file := range []string{trialFile(a.opts.Config.StateDir), disarmedFile(a.opts.Config.StateDir)} {
+		if _, err := os.Stat(file); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // serve returns the control plane of this server, which may run already.

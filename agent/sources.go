@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -25,6 +27,7 @@ type change func(*state.Tables)
 type source struct {
 	name   string
 	prefix string
+	whole  bool // whether a change counts only once all of it is understood
 	// read decodes a key. What of it could not be understood is its error; the
 	// change, nil if there is none, is about the rest.
 	read   func(name string, value []byte) (change, error)
@@ -104,7 +107,7 @@ func identities(c mesh.Cluster, l schema.Layout) source {
 // policies are documents, and among them the revision that they belong to.
 func policies() source {
 	return source{
-		name: "policies", prefix: schema.PoliciesPrefix,
+		name: "policies", prefix: schema.PoliciesPrefix, whole: true,
 		read: func(name string, value []byte) (change, error) {
 			if name == schema.PolicyRevisionName {
 				return readRevision(value)
@@ -233,10 +236,12 @@ func (f feed) mirror(s source) (*mirror.Mirror, error) { return mirror.New(f.opt
 
 // options has each revision of etcd pushed at once, so that nobody ever sees half
 // of a transaction. The first is the whole list, and takes the place of what an
-// earlier run knew.
+// earlier run knew. What a source wants whole waits for the revision with which
+// all of it is understood: until then, nothing of it is known to be right.
 func (f feed) options(s source) mirror.Options {
-	whole := make(map[string]change) // by key: what has come since the last revision
-	var came []snapshot.Change       // the same, as it came
+	whole := make(map[string]change)         // by key: what has come since the last revision
+	came := make(map[string]snapshot.Change) // the same, as it came
+	unread := make(map[string]bool)          // what of it is not understood
 	note, update := f.keep.Complete, f.store.Complete
 	return mirror.Options{
 		Lister: f.client, Prefix: s.prefix, Logger: f.logger,
@@ -246,26 +251,42 @@ func (f feed) options(s source) mirror.Options {
 			if err != nil {
 				f.logger.Warn("entry refused", "prefix", s.prefix, "key", name, "error", err)
 			}
-			if c != nil {
+			if unread[name] = c == nil; c != nil {
 				whole[name] = c
+			} else {
+				delete(whole, name) // an earlier one that has waited
 			}
-			came = append(came, snapshot.Change{Name: name, Value: value, Refused: c == nil})
+			came[name] = snapshot.Change{Name: name, Value: value, Refused: c == nil}
 		},
 		OnDelete: func(name string) {
 			whole[name] = s.remove(name)
+			unread[name] = false
 			f.refused.note(s.name+"/"+name, nil)
-			came = append(came, snapshot.Change{Name: name, Gone: true})
+			came[name] = snapshot.Change{Name: name, Gone: true}
 		},
 		OnRevision: func(int64) {
-			note(s.name, came) // first: who plans with it may want it on disk
+			if s.whole && anyTrue(unread) {
+				return
+			}
+			note(s.name, slices.Collect(maps.Values(came))) // first: who plans with it may want it on disk
 			update(s.name, func(t *state.Tables) {
 				for _, c := range whole {
 					c(t)
 				}
 			})
 			clear(whole)
-			came = nil
+			clear(came)
+			clear(unread)
 			note, update = f.keep.Note, f.store.Update
 		},
 	}
+}
+
+func anyTrue(m map[string]bool) bool {
+	for _, v := range m {
+		if v {
+			return true
+		}
+	}
+	return false
 }

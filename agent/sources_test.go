@@ -225,27 +225,35 @@ func TestStateHoldsWhatTakesTheRevisionBack(t *testing.T) {
 	}
 }
 
-// A policy that cannot be read any more keeps the version that could be, and
-// goes with its key.
-func TestStateKeepsWhatItUnderstood(t *testing.T) {
+// A change of which some policy cannot be read waits whole, for the revision with
+// which all can be.
+func TestStateTakesPoliciesWholeOrNotAtAll(t *testing.T) {
 	kv := kvtest.NewStore()
 	store, refused := follow(t, kv)
-	write := func(document string) {
+	write := func(documents map[string]string) {
 		t.Helper()
-		value, err := schema.EncodePolicy(schema.Policy{Name: "a", Document: document})
-		if err := kv.PutAll(t.Context(), map[string][]byte{schema.PolicyKey("a"): encoded(t, value, err)}); err != nil {
+		values := make(map[string][]byte)
+		for name, document := range documents {
+			value, err := schema.EncodePolicy(schema.Policy{Name: name, Document: document})
+			values[schema.PolicyKey(name)] = encoded(t, value, err)
+		}
+		if err := kv.PutAll(t.Context(), values); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write(documentOf("a", "web"))
-	await(t, store, "the policy", func(s state.Snapshot) bool { return len(s.Policies) == 1 })
-	write("kind: Unheard\n")
+	write(map[string]string{"a": documentOf("a", "web"), "b": documentOf("b", "web")})
+	await(t, store, "the policies", func(s state.Snapshot) bool { return len(s.Policies) == 2 })
+	write(map[string]string{"a": "kind: Unheard\n", "b": documentOf("b", "db"), "c": documentOf("c", "db")})
 	await(t, store, "its refusal", func(state.Snapshot) bool { return len(refused.names("policies")) == 1 })
-	if p := store.Snapshot().Policies["a"]; p.Kind != policy.Clusterwide {
-		t.Errorf("policy = %+v, want the version that was understood", p)
+	write(map[string]string{"d": documentOf("d", "db")}) // of no help
+	s := store.Snapshot()
+	if a, b := s.Policies["a"], s.Policies["b"]; len(s.Policies) != 2 || a.Kind != policy.Clusterwide || !strings.Contains(b.Source, "app: web") {
+		t.Errorf("policies = %+v, want those before the change that cannot be understood", s.Policies)
 	}
 	if err := kv.Delete(t.Context(), schema.PolicyKey("a")); err != nil {
 		t.Fatal(err)
 	}
-	await(t, store, "its end", func(s state.Snapshot) bool { return len(s.Policies) == 0 && len(refused.List()) == 0 })
+	await(t, store, "all of what has waited", func(s state.Snapshot) bool {
+		return len(s.Policies) == 3 && strings.Contains(s.Policies["b"].Source, "app: db") && len(refused.List()) == 0
+	})
 }

@@ -40,8 +40,8 @@ func (m *member) warnings(d *plan.Desired, s state.Snapshot) []api.Warning {
 			add(w.Code, "warning", w.Text)
 		}
 	}
-	if m.blind(s) {
-		add("policy-unreadable", "error", "some policy cannot be understood by this agent, so that what was in force stays in force: upgrade plexusd")
+	if m.blind(s) || len(m.refused.names("policies")) > 0 {
+		add("policy-unreadable", "error", "some policy cannot be understood by this agent, so that the policies of the last revision that could be stay in force, whole: upgrade plexusd")
 	}
 	return slices.Concat(disarmedWarnings(m.suspended(), m.kernel.verdicts.Stage()), m.servingWarnings(), out,
 		m.probation.warnings(s.Revision), m.restoredWarnings(s), m.ownWarnings())

@@ -37,8 +37,15 @@ func (r *reviewer) effective() map[policy.RuleRef]bool {
 	out := make(map[policy.RuleRef]bool)
 	for _, s := range r.subjects {
 		for k, e := range s.after.Entries {
-			out[where(s.after, e)] = true
 			s.denies[k.Direction] = s.denies[k.Direction] || e.Deny
+		}
+		for k, e := range s.after.Entries {
+			if !e.Deny && s.denies[k.Direction] {
+				if _, denied := denier(s.after, k); denied {
+					continue // it stays in the map, and a deny of anybody beats it
+				}
+			}
+			out[where(s.after, e)] = true
 		}
 	}
 	return out

@@ -64,6 +64,11 @@ func TestFindings(t *testing.T) {
 			want:   []string{"warning shadowed test.yaml:9 spec.ingress[0]: allows nothing: all of it is denied by never ingressDeny[0], and a deny beats every allow"},
 		},
 		{
+			name:  "a deny of anybody",
+			after: doc("never", `endpointSelector: {matchLabels: {app: db}}, ingressDeny: [{toPorts: [{ports: [{port: "5432", protocol: TCP}]}]}]`) + "---\n" + doc("db", webToDB),
+			want:  []string{"warning shadowed test.yaml:9 spec.ingress[0]: allows nothing: all of it is denied by never ingressDeny[0], and a deny beats every allow"},
+		},
+		{
 			name: "a deny over a part", after: doc("never", `endpointSelector: {matchLabels: {app: db}}, ingressDeny: [{fromCIDR: [10.1.0.0/16]}]`) + "---\n" +
 				doc("db", `endpointSelector: {matchLabels: {app: db}}, ingress: [{fromCIDR: [10.0.0.0/8]}]`),
 		},
