@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
@@ -43,8 +44,8 @@ type Config struct {
 
 // Policy is where this host finds policies of its own, and how it reads all.
 type Policy struct {
-	Dir                 string `mapstructure:"dir"`                   // of YAML files; need not exist
-	DefaultLocalCluster bool   `mapstructure:"default-local-cluster"` // whether a peer selector without a cluster means this host's alone
+	Dir                 string `mapstructure:"dir"`                 // of YAML files; need not exist
+	DefaultLocalCluster bool   `mapstructure:"defaultLocalCluster"` // whether a peer selector without a cluster means this host's alone
 }
 
 // Log says what is logged, to standard error.
@@ -80,8 +81,23 @@ type Flows struct {
 	Capacity int `mapstructure:"capacity"` // flows
 }
 
-// flagName turns a key into its flag: log.level is --log-level.
-func flagName(key string) string { return strings.ReplaceAll(key, ".", "-") }
+// flagName turns a key into its flag: log.level is --log-level, and
+// policy.defaultLocalCluster is --policy-default-local-cluster.
+func flagName(key string) string {
+	var b strings.Builder
+	for _, r := range strings.ReplaceAll(key, ".", "-") {
+		if unicode.IsUpper(r) {
+			b.WriteByte('-')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
+}
+
+// envName turns a key into its variable: that of --log-level is PLEXUS_LOG_LEVEL.
+func envName(key string) string {
+	return "PLEXUS_" + strings.ToUpper(strings.ReplaceAll(flagName(key), "-", "_"))
+}
 
 // AddFlags gives flags a flag for every key, and --config.
 func AddFlags(flags *pflag.FlagSet) {
@@ -103,11 +119,9 @@ func AddFlags(flags *pflag.FlagSet) {
 // Load reads the configuration that flags, as AddFlags made them, ask for.
 func Load(flags *pflag.FlagSet) (Config, error) {
 	v := viper.New()
-	v.SetEnvPrefix("PLEXUS")
-	v.SetEnvKeyReplacer(strings.NewReplacer(".", "_", "-", "_"))
 	for key, value := range defaults {
 		v.SetDefault(key, value)
-		if err := errors.Join(v.BindEnv(key), v.BindPFlag(key, flags.Lookup(flagName(key)))); err != nil {
+		if err := errors.Join(v.BindEnv(key, envName(key)), v.BindPFlag(key, flags.Lookup(flagName(key)))); err != nil {
 			return Config{}, fmt.Errorf("bind setting %s: %w", key, err)
 		}
 	}

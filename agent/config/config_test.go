@@ -160,6 +160,13 @@ func TestWhatPolicyNeeds(t *testing.T) {
 	if err != nil || c.Policy.DefaultLocalCluster || c.Policy.Dir != "/srv/policies" || len(c.NamedPorts) != 2 {
 		t.Errorf("set %+v, %v", c, err)
 	}
+	if c, err = load(t, "policy:\n  defaultLocalCluster: false\n"); err != nil || c.Policy.DefaultLocalCluster {
+		t.Errorf("in the file: %+v, %v", c.Policy, err)
+	}
+	t.Setenv("PLEXUS_POLICY_DEFAULT_LOCAL_CLUSTER", "false")
+	if c, err = load(t, ""); err != nil || c.Policy.DefaultLocalCluster {
+		t.Errorf("in the environment: %+v, %v", c.Policy, err)
+	}
 }
 
 // TestThePageShowsWhatWorks loads every example of the page.
