@@ -40,7 +40,6 @@ type member struct {
 	looks      *facts.Looks // for planning alone
 	planner    plan.Builder // for planning alone
 	claimed    *mesh.Claim  // for planning alone: what was published last; nil for nothing
-	revised    [2]uint64    // for planning alone: number and window of the revision that the disk was last told of
 	secured    trial.Trial  // for planning alone: the trial that the disk was last told of
 
 	etcd       *kvstore.Client

@@ -89,9 +89,9 @@ func (m *member) replan(ctx context.Context) time.Duration {
 	if !snapshot.Known() {
 		return 0
 	}
-	if r := snapshot.Revision; m.revised != [2]uint64{r.Number, uint64(r.Window)} { // a change or its confirmation
-		m.revised = [2]uint64{r.Number, uint64(r.Window)}
-		m.keeper.Hurry()
+	if r := snapshot.Revision; r.Number == m.secured.Revision && !r.Pending() {
+		m.secured = trial.Trial{}
+		m.keeper.Hurry() // confirmed: a restart must not judge it anew
 	}
 	outcome := m.probation.judge(snapshot.Revision)
 	local, ok := m.local()

@@ -21,12 +21,12 @@ func main() {
 	}
 }
 
-// parts are the measurements, memory last: by then the daemons have done some
-// work.
+// parts are the measurements, memory late: by then the daemons have done some
+// work, and not yet filled their memory of flows.
 var parts = []struct {
 	name string
 	run  func(context.Context, *mesh) ([]result, error)
-}{{"joins", joins}, {"policy", applies}, {"changes", changes}, {"throughput", throughput}, {"memory", memory}}
+}{{"joins", joins}, {"policy", applies}, {"throughput", throughput}, {"memory", memory}, {"changes", changes}}
 
 // measure makes the named measurements, or all, on one mesh.
 func measure(ctx context.Context, names []string) (err error) {
