@@ -8,12 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/plexusmesh/plexus/agent/config"
 	"github.com/plexusmesh/plexus/agent/facts"
+	"github.com/plexusmesh/plexus/agent/snapshot"
 	"github.com/plexusmesh/plexus/agent/trial"
 	"github.com/plexusmesh/plexus/control"
 	"github.com/plexusmesh/plexus/control/ca"
@@ -191,6 +193,23 @@ func (c *machine) run(t *testing.T, m *member) (stop func()) {
 	})
 	t.Cleanup(stop)
 	return stop
+}
+
+// savedRevision returns the revision of the policies that the disk has.
+func (c *machine) savedRevision(t *testing.T) schema.PolicyRevision {
+	t.Helper()
+	key, kerr := ca.ParseKey(c.key)
+	data, rerr := os.ReadFile(snapshotFile(c.config.StateDir))
+	if err := errors.Join(kerr, rerr); err != nil {
+		t.Error(err)
+		return schema.PolicyRevision{}
+	}
+	image, derr := snapshot.Decode(data, snapshot.Owner{Cluster: east.Name, Node: "web-1", Key: key})
+	r, err := schema.DecodePolicyRevision("", image.Sources["policies"][schema.PolicyRevisionName])
+	if err := errors.Join(derr, err); err != nil {
+		t.Error(err)
+	}
+	return r
 }
 
 // reboot has the kernel forget everything.

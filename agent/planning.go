@@ -89,7 +89,7 @@ func (m *member) replan(ctx context.Context) time.Duration {
 	if !snapshot.Known() {
 		return 0
 	}
-	if r := snapshot.Revision; r.Number == m.secured.Revision && !r.Pending() {
+	if r := snapshot.Revision; m.secured.Revision != 0 && r.Number == m.secured.Revision && !r.Pending() {
 		m.secured = trial.Trial{}
 		m.keeper.Hurry() // confirmed: a restart must not judge it anew
 	}

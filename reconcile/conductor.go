@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/plexusmesh/plexus/internal/calm"
 )
 
 // Quiet and Latest say when changes are applied: once nothing has changed for
@@ -91,27 +93,10 @@ func (c *Conductor[D]) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-c.kick:
-			c.settle(ctx)
+			calm.Wait(ctx, calm.Options{Changes: c.kick, Quiet: Quiet, Latest: Latest})
 		case <-timer.C:
 		}
 		timer.Reset(c.pass(ctx))
-	}
-}
-
-// settle waits until changes pause.
-func (c *Conductor[D]) settle(ctx context.Context) {
-	latest := time.NewTimer(Latest)
-	defer latest.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-latest.C:
-			return
-		case <-c.kick:
-		case <-time.After(Quiet):
-			return
-		}
 	}
 }
 

@@ -187,7 +187,7 @@ func FuzzParseFailsafe(f *testing.F) {
 		}
 		words := Words(slices.Collect(maps.Keys(Services(some, failsafe))))
 		if len(words) > maxFailsafe {
-			t.Skip("more than the setting takes")
+			return // more than the setting takes
 		}
 		again, err := ParseFailsafe(words)
 		if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
 
+	"github.com/plexusmesh/plexus/internal/calm"
 	"github.com/plexusmesh/plexus/policy"
 )
 
@@ -106,29 +107,12 @@ func (d *Directory) follow(ctx context.Context, notice <-chan struct{}, watch fu
 		case <-ctx.Done():
 			return nil
 		case <-notice:
-			settle(ctx, notice)
+			calm.Wait(ctx, calm.Options{Changes: notice, Quiet: Quiet, Latest: Period})
 		case <-tick.C:
 			watch()
 		}
 		if d.read() {
 			d.opts.Changed(d.set)
-		}
-	}
-}
-
-// settle waits until no notice has come for Quiet, but no longer than Period.
-func settle(ctx context.Context, notice <-chan struct{}) {
-	latest := time.NewTimer(Period)
-	defer latest.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-latest.C:
-			return
-		case <-notice:
-		case <-time.After(Quiet):
-			return
 		}
 	}
 }

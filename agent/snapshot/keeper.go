@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/plexusmesh/plexus/internal/atomicfile"
+	"github.com/plexusmesh/plexus/internal/calm"
 	"github.com/plexusmesh/plexus/internal/round"
 )
 
@@ -251,7 +252,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 			return k.last()
 		case <-k.changed:
 		}
-		k.settle(ctx)
+		calm.Wait(ctx, calm.Options{Changes: k.changed, Hurry: k.hurry, Quiet: Quiet, Latest: Latest})
 		if k.save() != nil {
 			k.kick()
 			wait(ctx, Latest)
@@ -267,25 +268,6 @@ func (k *Keeper) last() error {
 	default:
 	}
 	return nil
-}
-
-// settle waits until changes pause, somebody hurries, or ctx ends.
-func (k *Keeper) settle(ctx context.Context) {
-	latest := time.NewTimer(Latest)
-	defer latest.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-latest.C:
-			return
-		case <-k.hurry:
-			return
-		case <-k.changed:
-		case <-time.After(Quiet):
-			return
-		}
-	}
 }
 
 func wait(ctx context.Context, d time.Duration) {

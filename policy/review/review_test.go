@@ -29,92 +29,94 @@ func office(cidr string) string {
 
 const webToDB = `endpointSelector: {matchLabels: {app: db}}, ingress: [{fromEndpoints: [{matchLabels: {app: web}}], toPorts: [{ports: [{port: "5432", protocol: TCP}]}]}]`
 
+var findings = []struct {
+	name          string
+	before, after string // documents, parted by "---"
+	options       Options
+	want          []string
+}{
+	{name: "nothing to say", after: doc("db", webToDB)},
+	{
+		name: "a selector that matches no host", after: doc("x", `endpointSelector: {matchLabels: {app: dbb}}, ingress: [{}]`),
+		want: []string{"error selects-nobody test.yaml:4 spec: selects no host: app=dbb; did you mean app=db?; correct it (plexus identity list shows the labels of hosts), or accept it for hosts to come with --allow-empty"},
+	},
+	{
+		name: "accepted", after: doc("x", `endpointSelector: {matchLabels: {app: mail}}, ingress: [{}]`), options: Options{AllowEmpty: true},
+		want: []string{"warning selects-nobody test.yaml:4 spec: selects no host: app=mail"},
+	},
+	{
+		name: "a namespace without hosts", after: "# comment\n" + strings.Replace(strings.Replace(doc("x", `endpointSelector: {}, ingress: [{}]`), "{name: x}", "{name: x, namespace: prod}", 1), "Clusterwide", "", 1),
+		want: []string{"error selects-nobody test.yaml:5 spec: selects no host of namespace prod: every host in scope; correct it (plexus identity list shows the labels of hosts), or accept it for hosts to come with --allow-empty"},
+	},
+	{
+		name: "peers that nobody is", after: doc("db", `endpointSelector: {matchLabels: {app: db}}, ingress: [{fromEndpoints: [{matchLabels: {app: wbe}}, {matchLabels: {ap: web}}, {matchLabels: {app: gone}}]}]`),
+		want: []string{
+			"warning peer-nobody test.yaml:4 spec.ingress[0]: selects no peer: nobody in its scope is app=wbe; did you mean app=web?",
+			"warning peer-nobody test.yaml:4 spec.ingress[0]: selects no peer: nobody in its scope is ap=web; did you mean app=web?",
+			"warning peer-nobody test.yaml:4 spec.ingress[0]: selects no peer: nobody in its scope is app=gone",
+		},
+	},
+	{
+		name:   "a deny over all that is allowed",
+		before: doc("never", `endpointSelector: {matchLabels: {app: db}}, ingressDeny: [{fromEntities: [cluster]}]`),
+		after:  doc("never", `endpointSelector: {matchLabels: {app: db}}, ingressDeny: [{fromEntities: [cluster]}]`) + "---\n" + doc("db", webToDB),
+		want:   []string{"warning shadowed test.yaml:9 spec.ingress[0]: allows nothing: all of it is denied by never ingressDeny[0], and a deny beats every allow"},
+	},
+	{
+		name:  "a deny of anybody",
+		after: doc("never", `endpointSelector: {matchLabels: {app: db}}, ingressDeny: [{toPorts: [{ports: [{port: "5432", protocol: TCP}]}]}]`) + "---\n" + doc("db", webToDB),
+		want:  []string{"warning shadowed test.yaml:9 spec.ingress[0]: allows nothing: all of it is denied by never ingressDeny[0], and a deny beats every allow"},
+	},
+	{
+		name: "a deny over a part", after: doc("never", `endpointSelector: {matchLabels: {app: db}}, ingressDeny: [{fromCIDR: [10.1.0.0/16]}]`) + "---\n" +
+			doc("db", `endpointSelector: {matchLabels: {app: db}}, ingress: [{fromCIDR: [10.0.0.0/8]}]`),
+	},
+	{
+		name: "a deny over a narrower prefix", after: doc("never", `endpointSelector: {matchLabels: {app: db}}, ingressDeny: [{fromCIDR: [10.0.0.0/8, 10.1.2.0/24]}]`) + "---\n" +
+			doc("db", `endpointSelector: {matchLabels: {app: db}}, ingress: [{fromCIDR: [10.1.0.0/16]}]`),
+		want: []string{"warning shadowed test.yaml:9 spec.ingress[0]: allows nothing: all of it is denied by never ingressDeny[0], and a deny beats every allow"},
+	},
+	{
+		name: "said twice is no shadow", after: doc("a", webToDB) + "---\n" + doc("b", webToDB),
+	},
+	{
+		name: "nobody listens", after: doc("db", `endpointSelector: {}, ingress: [{toPorts: [{ports: [{port: "5433", protocol: TCP}, {port: "5432", protocol: ANY}, {port: "80", endPort: 90}]}]}]`),
+		want: []string{"warning nobody-listens test.yaml:4 spec.ingress[0]: allows 5433/TCP, and no program waits at it on db-1: is it another port, or is the service not running?"},
+	},
+	{
+		name: "a group that is not there", after: doc("x", `endpointSelector: {}, ingress: [{fromCIDRSet: [{cidrGroupRef: office}, {cidrGroupSelector: {matchLabels: {site: a}}}]}]`),
+		want: []string{
+			`error cidr-group-missing test.yaml:4 spec.ingress[0]: refers to CIDR group "office", which does not exist: apply it together with the policy`,
+			"warning cidr-group-missing test.yaml:4 spec.ingress[0]: no CIDR group has the labels site=a: the entry means nobody",
+		},
+	},
+	{
+		name: "groups that are there", after: doc("x", `endpointSelector: {}, ingress: [{fromCIDRSet: [{cidrGroupRef: office}, {cidrGroupSelector: {matchLabels: {site: a}}}]}]`) + "---\n" + office("198.51.100.0/24"),
+	},
+	{
+		name: "names of ports", after: doc("x", `endpointSelector: {}, ingress: [{toPorts: [{ports: [{port: pg, protocol: TCP}]}]}], ingressDeny: [{toPorts: [{ports: [{port: http}]}]}], egressDeny: [{toPorts: [{ports: [{port: http}, {port: pg}]}]}]`),
+		want: []string{
+			"error named-port-undeclared test.yaml:4 spec.egressDeny[0]: names port http of its peers, which is declared by nobody in the mesh: the rule means no port; add it to named-ports in their configuration, or write the number",
+			"error named-port-undeclared test.yaml:4 spec.ingressDeny[0]: names port http, which is not declared by db-1, srv-1, web-1: the rule means no port there; add it to named-ports in the configuration, or write the number",
+			"warning named-port-undeclared test.yaml:4 spec.ingress[0]: names port pg/TCP, which is not declared by srv-1, web-1: the rule means no port there; add it to named-ports in the configuration, or write the number",
+		},
+	},
+	{
+		name: "a named port at which nobody waits", after: doc("x", `endpointSelector: {matchLabels: {app: db}}, ingress: [{toPorts: [{ports: [{port: dns, protocol: UDP}]}]}]`),
+		want: []string{"warning nobody-listens test.yaml:4 spec.ingress[0]: allows dns/UDP, and no program waits at it on db-1: is it another port, or is the service not running?"},
+	},
+	{
+		name: "a staged rule", after: doc("db", "enforcement: staged, "+webToDB),
+		want: []string{"warning staged test.yaml:4 spec: is staged: flows say what it would decide, and it decides nothing yet"},
+	},
+	{
+		name: "what stays is not spoken of", before: doc("x", `endpointSelector: {matchLabels: {app: mail}}, ingress: [{}]`),
+		after: doc("x", `endpointSelector: {matchLabels: {app: mail}}, ingress: [{}]`) + "---\n" + doc("db", webToDB),
+	},
+}
+
 func TestFindings(t *testing.T) {
-	for _, tt := range []struct {
-		name          string
-		before, after string // documents, parted by "---"
-		options       Options
-		want          []string
-	}{
-		{name: "nothing to say", after: doc("db", webToDB)},
-		{
-			name: "a selector that matches no host", after: doc("x", `endpointSelector: {matchLabels: {app: dbb}}, ingress: [{}]`),
-			want: []string{"error selects-nobody test.yaml:4 spec: selects no host: app=dbb; did you mean app=db?; correct it (plexus identity list shows the labels of hosts), or accept it for hosts to come with --allow-empty"},
-		},
-		{
-			name: "accepted", after: doc("x", `endpointSelector: {matchLabels: {app: mail}}, ingress: [{}]`), options: Options{AllowEmpty: true},
-			want: []string{"warning selects-nobody test.yaml:4 spec: selects no host: app=mail"},
-		},
-		{
-			name: "a namespace without hosts", after: "# comment\n" + strings.Replace(strings.Replace(doc("x", `endpointSelector: {}, ingress: [{}]`), "{name: x}", "{name: x, namespace: prod}", 1), "Clusterwide", "", 1),
-			want: []string{"error selects-nobody test.yaml:5 spec: selects no host of namespace prod: every host in scope; correct it (plexus identity list shows the labels of hosts), or accept it for hosts to come with --allow-empty"},
-		},
-		{
-			name: "peers that nobody is", after: doc("db", `endpointSelector: {matchLabels: {app: db}}, ingress: [{fromEndpoints: [{matchLabels: {app: wbe}}, {matchLabels: {ap: web}}, {matchLabels: {app: gone}}]}]`),
-			want: []string{
-				"warning peer-nobody test.yaml:4 spec.ingress[0]: selects no peer: nobody in its scope is app=wbe; did you mean app=web?",
-				"warning peer-nobody test.yaml:4 spec.ingress[0]: selects no peer: nobody in its scope is ap=web; did you mean app=web?",
-				"warning peer-nobody test.yaml:4 spec.ingress[0]: selects no peer: nobody in its scope is app=gone",
-			},
-		},
-		{
-			name:   "a deny over all that is allowed",
-			before: doc("never", `endpointSelector: {matchLabels: {app: db}}, ingressDeny: [{fromEntities: [cluster]}]`),
-			after:  doc("never", `endpointSelector: {matchLabels: {app: db}}, ingressDeny: [{fromEntities: [cluster]}]`) + "---\n" + doc("db", webToDB),
-			want:   []string{"warning shadowed test.yaml:9 spec.ingress[0]: allows nothing: all of it is denied by never ingressDeny[0], and a deny beats every allow"},
-		},
-		{
-			name:  "a deny of anybody",
-			after: doc("never", `endpointSelector: {matchLabels: {app: db}}, ingressDeny: [{toPorts: [{ports: [{port: "5432", protocol: TCP}]}]}]`) + "---\n" + doc("db", webToDB),
-			want:  []string{"warning shadowed test.yaml:9 spec.ingress[0]: allows nothing: all of it is denied by never ingressDeny[0], and a deny beats every allow"},
-		},
-		{
-			name: "a deny over a part", after: doc("never", `endpointSelector: {matchLabels: {app: db}}, ingressDeny: [{fromCIDR: [10.1.0.0/16]}]`) + "---\n" +
-				doc("db", `endpointSelector: {matchLabels: {app: db}}, ingress: [{fromCIDR: [10.0.0.0/8]}]`),
-		},
-		{
-			name: "a deny over a narrower prefix", after: doc("never", `endpointSelector: {matchLabels: {app: db}}, ingressDeny: [{fromCIDR: [10.0.0.0/8, 10.1.2.0/24]}]`) + "---\n" +
-				doc("db", `endpointSelector: {matchLabels: {app: db}}, ingress: [{fromCIDR: [10.1.0.0/16]}]`),
-			want: []string{"warning shadowed test.yaml:9 spec.ingress[0]: allows nothing: all of it is denied by never ingressDeny[0], and a deny beats every allow"},
-		},
-		{
-			name: "said twice is no shadow", after: doc("a", webToDB) + "---\n" + doc("b", webToDB),
-		},
-		{
-			name: "nobody listens", after: doc("db", `endpointSelector: {}, ingress: [{toPorts: [{ports: [{port: "5433", protocol: TCP}, {port: "5432", protocol: ANY}, {port: "80", endPort: 90}]}]}]`),
-			want: []string{"warning nobody-listens test.yaml:4 spec.ingress[0]: allows 5433/TCP, and no program waits at it on db-1: is it another port, or is the service not running?"},
-		},
-		{
-			name: "a group that is not there", after: doc("x", `endpointSelector: {}, ingress: [{fromCIDRSet: [{cidrGroupRef: office}, {cidrGroupSelector: {matchLabels: {site: a}}}]}]`),
-			want: []string{
-				`error cidr-group-missing test.yaml:4 spec.ingress[0]: refers to CIDR group "office", which does not exist: apply it together with the policy`,
-				"warning cidr-group-missing test.yaml:4 spec.ingress[0]: no CIDR group has the labels site=a: the entry means nobody",
-			},
-		},
-		{
-			name: "groups that are there", after: doc("x", `endpointSelector: {}, ingress: [{fromCIDRSet: [{cidrGroupRef: office}, {cidrGroupSelector: {matchLabels: {site: a}}}]}]`) + "---\n" + office("198.51.100.0/24"),
-		},
-		{
-			name: "names of ports", after: doc("x", `endpointSelector: {}, ingress: [{toPorts: [{ports: [{port: pg, protocol: TCP}]}]}], ingressDeny: [{toPorts: [{ports: [{port: http}]}]}], egressDeny: [{toPorts: [{ports: [{port: http}, {port: pg}]}]}]`),
-			want: []string{
-				"error named-port-undeclared test.yaml:4 spec.egressDeny[0]: names port http of its peers, which is declared by nobody in the mesh: the rule means no port; add it to named-ports in their configuration, or write the number",
-				"error named-port-undeclared test.yaml:4 spec.ingressDeny[0]: names port http, which is not declared by db-1, srv-1, web-1: the rule means no port there; add it to named-ports in the configuration, or write the number",
-				"warning named-port-undeclared test.yaml:4 spec.ingress[0]: names port pg/TCP, which is not declared by srv-1, web-1: the rule means no port there; add it to named-ports in the configuration, or write the number",
-			},
-		},
-		{
-			name: "a named port at which nobody waits", after: doc("x", `endpointSelector: {matchLabels: {app: db}}, ingress: [{toPorts: [{ports: [{port: dns, protocol: UDP}]}]}]`),
-			want: []string{"warning nobody-listens test.yaml:4 spec.ingress[0]: allows dns/UDP, and no program waits at it on db-1: is it another port, or is the service not running?"},
-		},
-		{
-			name: "a staged rule", after: doc("db", "enforcement: staged, "+webToDB),
-			want: []string{"warning staged test.yaml:4 spec: is staged: flows say what it would decide, and it decides nothing yet"},
-		},
-		{
-			name: "what stays is not spoken of", before: doc("x", `endpointSelector: {matchLabels: {app: mail}}, ingress: [{}]`),
-			after: doc("x", `endpointSelector: {matchLabels: {app: mail}}, ingress: [{}]`) + "---\n" + doc("db", webToDB),
-		},
-	} {
+	for _, tt := range findings {
 		t.Run(tt.name, func(t *testing.T) {
 			r := Review(parseMany(t, tt.before), parseMany(t, tt.after), small(), tt.options)
 			var got []string
