@@ -22,6 +22,7 @@ shellcheck shellcheck
 iperf3 iperf3
 wg wireguard-tools
 nc netcat-openbsd
+nft nftables
 '
 # Only "make generate" needs these; releases without them still build and test.
 generate_needs='

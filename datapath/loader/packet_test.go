@@ -22,14 +22,16 @@ type packet struct {
 	extensions   []uint8
 	fragment     fragment
 	payload      []byte
-	checked      bool // whether UDP has its checksum, which a real stack wants of IPv6
-	cut          int  // bytes to cut from the end, behind the headers' back
+	raw          []byte // instead of a transport header and payload
+	checked      bool   // whether the transport has its checksum, which real stacks want
+	cut          int    // bytes to cut from the end, behind the headers' back
 }
 
 type fragment struct {
 	id     uint32
 	offset uint16 // bytes
 	more   bool
+	dont   bool // IPv4: may not be fragmented
 }
 
 const (
@@ -76,6 +78,9 @@ func (p packet) ipv4() []byte {
 	if p.fragment.more {
 		off |= 0x2000
 	}
+	if p.fragment.dont {
+		off |= 0x4000
+	}
 	binary.BigEndian.PutUint16(h[6:], off)
 	h[8], h[9] = 64, p.proto
 	copy(h[12:], netip.MustParseAddr(p.src).AsSlice())
@@ -120,6 +125,9 @@ func (p packet) extension(kind, next uint8) []byte {
 }
 
 func (p packet) transport() []byte {
+	if p.raw != nil {
+		return p.raw
+	}
 	if p.fragment.offset > 0 {
 		return append([]byte("later fragment.."), p.payload...)
 	}
@@ -137,16 +145,25 @@ func (p packet) transport() []byte {
 	case icmp4, icmp6:
 		b = []byte{p.icmp[0], p.icmp[1], 0, 0, 0, 0, 0, 1}
 		binary.BigEndian.PutUint16(b[4:], p.id)
-		return append(b, p.payload...)
+		return p.check(append(b, p.payload...), 2)
 	default:
 		return append([]byte("no ports of mine"), p.payload...)
 	}
 	binary.BigEndian.PutUint16(b[0:], p.sport)
 	binary.BigEndian.PutUint16(b[2:], p.dport)
-	b = append(b, p.payload...)
-	if p.checked {
-		binary.BigEndian.PutUint16(b[6:], checksum(append(p.pseudoHeader(len(b)), b...)))
+	return p.check(append(b, p.payload...), map[uint8]int{tcp: 16, udp: 6}[p.proto])
+}
+
+// check puts the checksum there; that of ICMP covers no pseudo header (RFC 792).
+func (p packet) check(b []byte, at int) []byte {
+	if !p.checked {
+		return b
 	}
+	covered := b
+	if p.proto != icmp4 {
+		covered = append(p.pseudoHeader(len(b)), b...)
+	}
+	binary.BigEndian.PutUint16(b[at:], checksum(covered))
 	return b
 }
 
