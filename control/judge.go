@@ -132,6 +132,7 @@ func (w World) judge(h Host, held holdings) (mesh.Node, []Refusal) {
 		n.Key, n.Port, n.Version, n.NamedPorts = cmp.Or(fact.Key, h.Key), cmp.Or(fact.Port, h.Port), fact.Version, fact.NamedPorts
 		if !claimed {
 			n.Addresses = union(h.Set, keep(fact.Addresses, func(a netip.Addr) bool { return held.addresses[a] == h.Node }))
+			n.Direct = keep(fact.Direct, func(a netip.Addr) bool { return slices.Contains(n.Addresses, a) })
 		}
 	}
 	if !claimed {
@@ -146,6 +147,7 @@ func (w World) judge(h Host, held holdings) (mesh.Node, []Refusal) {
 	}
 	accepted, why := w.addresses(h, c.Addresses, held)
 	n.Addresses = union(accepted, h.Set)
+	n.Direct = keep(accepted, func(a netip.Addr) bool { return slices.Contains(c.Direct, a) })
 	ports, whyPorts := namedPorts(c.NamedPorts)
 	n.NamedPorts = ports
 	return n, slices.Concat(refused, why, whyPorts)

@@ -149,6 +149,53 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestJudgeDirect: only what a server accepts as an address, and the host says
+// that it has, is reached through the tunnel.
+func TestJudgeDirect(t *testing.T) {
+	given := func(change func(*World)) World {
+		w := world()
+		change(&w)
+		return w
+	}
+	direct := func(c mesh.Claim, addresses ...string) mesh.Claim {
+		c.Direct = addrs(addresses...)
+		return c
+	}
+	for _, tt := range []struct {
+		name  string
+		given func(*World)
+		want  []netip.Addr
+	}{
+		{"all of it", func(w *World) {
+			w.Claims["a"] = direct(claim("a", key(1), "192.0.2.1", "2001:db8::1"), "2001:db8::1", "192.0.2.1")
+		}, addrs("192.0.2.1", "2001:db8::1")},
+		{"none", func(w *World) { w.Claims["a"] = claim("a", key(1), "192.0.2.1") }, nil},
+		{"what no server has seen", func(w *World) {
+			w.Claims["a"] = direct(claim("a", key(1), "192.0.2.1", "198.51.100.1"), "192.0.2.1", "198.51.100.1")
+		}, addrs("192.0.2.1")},
+		{"what is not among its addresses", func(w *World) {
+			w.Claims["a"] = direct(claim("a", key(1), "192.0.2.1"), "2001:db8::1")
+		}, nil},
+		{"an administrator's address of translation", func(w *World) {
+			h := w.Hosts["a"]
+			h.Set = addrs("203.0.113.1")
+			w.Hosts["a"] = h
+			w.Claims["a"] = direct(claim("a", key(1), "203.0.113.1", "192.0.2.1"), "192.0.2.1")
+		}, addrs("192.0.2.1")},
+		{"silence keeps it", func(w *World) {
+			w.Facts["a"] = mesh.Node{Name: "a", Addresses: addrs("192.0.2.1"), Direct: addrs("192.0.2.1")}
+		}, addrs("192.0.2.1")},
+		{"but not without the address", func(w *World) {
+			w.Facts["a"] = mesh.Node{Name: "a", Addresses: addrs("192.0.2.77"), Direct: addrs("192.0.2.77")}
+		}, nil},
+	} {
+		facts, _ := Judge(given(tt.given))
+		if diff := cmp.Diff(tt.want, facts["a"].Direct, compareAddr); diff != "" {
+			t.Errorf("%s: direct addresses (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
+
 func TestJudgeIgnoresStrangers(t *testing.T) {
 	w := world()
 	w.Claims["stranger"] = claim("stranger", key(9), "192.0.2.1")

@@ -25,11 +25,15 @@ type Options struct {
 // Two nodes that publish the same key are both refused, and so is a node that
 // publishes ours: guessing who is genuine would hand one node's traffic to the
 // other. For the same reason a prefix that two nodes claim goes to neither;
-// nested prefixes are no conflict, because the longest match decides.
+// nested prefixes are no conflict, because the longest match decides. A peer may
+// also use those of its node addresses that [Direct] names.
 func Plan(nodes []mesh.Node, endpoints []mesh.Endpoint, self string, o Options) (map[mesh.Key]Peer, []Refusal) {
 	o.Families = families(nodes, self, o.Families)
 	accepted, refused := admit(nodes, self, o.Families)
 	prefixes, conflicts := allot(accepted, nodes, endpoints)
+	for id, addrs := range Direct(nodes, endpoints, self) {
+		prefixes[id] = withHosts(prefixes[id], addrs)
+	}
 	peers := make(map[mesh.Key]Peer, len(accepted))
 	for _, n := range accepted {
 		if n.ID() == self {
@@ -143,6 +147,16 @@ func allot(accepted, all []mesh.Node, endpoints []mesh.Endpoint) (map[string][]n
 		slices.SortFunc(ps, comparePrefix)
 	}
 	return allotted, refused
+}
+
+// withHosts adds addresses to prefixes, and sorts them. None of them is among
+// the prefixes already.
+func withHosts(prefixes []netip.Prefix, addrs []netip.Addr) []netip.Prefix {
+	for _, a := range addrs {
+		prefixes = append(prefixes, mesh.HostPrefix(a))
+	}
+	slices.SortFunc(prefixes, comparePrefix)
+	return prefixes
 }
 
 // claimants returns, for each prefix, the IDs of the nodes that it is said to

@@ -16,6 +16,7 @@ type Node struct {
 	Name      string
 	Cluster   Cluster
 	Addresses []netip.Addr // underlay (node) addresses, preferred first; Cilium's InternalIP
+	Direct    []netip.Addr // those of Addresses that the host itself has, and takes through the tunnel
 	Mesh4     netip.Addr   // zero for a Cilium node
 	Mesh6     netip.Addr   // zero for a Cilium node
 	Key       Key          // zero while the host has published none
@@ -43,7 +44,7 @@ func (n Node) MeshPrefixes() []netip.Prefix {
 // Equal reports whether both describe the same node in the same state.
 func (n Node) Equal(o Node) bool {
 	return n.Name == o.Name && n.Cluster == o.Cluster && slices.Equal(n.Addresses, o.Addresses) &&
-		n.Mesh4 == o.Mesh4 && n.Mesh6 == o.Mesh6 && n.Key == o.Key && n.Port == o.Port &&
+		slices.Equal(n.Direct, o.Direct) && n.Mesh4 == o.Mesh4 && n.Mesh6 == o.Mesh6 && n.Key == o.Key && n.Port == o.Port &&
 		n.Server == o.Server && n.Version == o.Version && slices.Equal(n.NamedPorts, o.NamedPorts)
 }
 
@@ -52,6 +53,7 @@ func (n Node) Equal(o Node) bool {
 type Claim struct {
 	Node      string
 	Addresses []netip.Addr
+	Direct    []netip.Addr // those of Addresses that are on its interfaces, and that it wants reached through the tunnel
 	Key       Key
 	Port      uint16
 	Version   string
@@ -69,7 +71,8 @@ type Listener struct {
 
 // Equal reports whether both say the same.
 func (c Claim) Equal(o Claim) bool {
-	return c.Node == o.Node && slices.Equal(c.Addresses, o.Addresses) && c.Key == o.Key &&
+	return c.Node == o.Node && slices.Equal(c.Addresses, o.Addresses) &&
+		slices.Equal(c.Direct, o.Direct) && c.Key == o.Key &&
 		c.Port == o.Port && c.Version == o.Version && slices.Equal(c.NamedPorts, o.NamedPorts) &&
 		sameList(c.Listening, o.Listening) && sameList(c.Pinholes, o.Pinholes)
 }

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 type claim struct {
 	Node         string       `json:"node"`
 	Addresses    []netip.Addr `json:"addresses,omitempty"`
+	Direct       []netip.Addr `json:"direct,omitempty"`
 	WireGuardKey string       `json:"wireGuardKey,omitempty"`
 	Port         uint16       `json:"port,omitempty"`
 	Version      string       `json:"version,omitempty"`
@@ -44,7 +46,7 @@ const (
 // EncodeClaim renders a claim for [ClaimKey].
 func EncodeClaim(c mesh.Claim) ([]byte, error) {
 	out := claim{
-		Node: c.Node, Addresses: c.Addresses, WireGuardKey: c.Key.String(), Port: c.Port, Version: c.Version,
+		Node: c.Node, Addresses: c.Addresses, Direct: c.Direct, WireGuardKey: c.Key.String(), Port: c.Port, Version: c.Version,
 		Listening: convert(c.Listening, func(l mesh.Listener) listener { return listener(l) }), Pinholes: c.Pinholes,
 	}
 	out.NamedPorts = convert(c.NamedPorts, func(p mesh.NamedPort) claimPort { return claimPort(p) })
@@ -66,18 +68,26 @@ func DecodeClaim(name string, value []byte) (mesh.Claim, error) {
 	if err := in.checkSizes(key); err != nil {
 		return mesh.Claim{}, err
 	}
-	for i, a := range in.Addresses {
-		a = a.Unmap()
-		if !a.IsValid() || a.Zone() != "" || !reachable(a) {
-			return mesh.Claim{}, refuse(key, "addresses", "%q can be no node's address", a)
-		}
-		in.Addresses[i] = a
+	if err := errors.Join(nodeAddresses(key, "addresses", in.Addresses), nodeAddresses(key, "direct", in.Direct)); err != nil {
+		return mesh.Claim{}, err
 	}
-	c := mesh.Claim{Node: in.Node, Addresses: in.Addresses, Port: in.Port, Version: in.Version}
+	c := mesh.Claim{Node: in.Node, Addresses: in.Addresses, Direct: in.Direct, Port: in.Port, Version: in.Version}
 	if c.Key, err = decodeKey(key, in.WireGuardKey); err != nil {
 		return mesh.Claim{}, err
 	}
 	return c, in.ports(key, &c)
+}
+
+// nodeAddresses brings claimed addresses into their plain form, in place.
+func nodeAddresses(key, field string, claimed []netip.Addr) error {
+	for i, a := range claimed {
+		a = a.Unmap()
+		if !a.IsValid() || a.Zone() != "" || !reachable(a) {
+			return refuse(key, field, "%q can be no node's address", a)
+		}
+		claimed[i] = a
+	}
+	return nil
 }
 
 func (in *claim) checkSizes(key string) error {
@@ -86,6 +96,7 @@ func (in *claim) checkSizes(key string) error {
 		have, max int
 	}{
 		{"addresses", len(in.Addresses), maxClaimAddresses},
+		{"direct", len(in.Direct), maxClaimAddresses},
 		{"namedPorts", len(in.NamedPorts), maxClaimNamedPorts},
 		{"listening", len(in.Listening), maxClaimListeners},
 		{"pinholes", len(in.Pinholes), maxClaimPinholes},

@@ -1,6 +1,7 @@
 package schema_test
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -34,6 +35,8 @@ func TestClaimTellsUnknownFromNone(t *testing.T) {
 func TestClaimWithPorts(t *testing.T) {
 	claim := mesh.Claim{
 		Node: "web", Key: pubKey, Port: 51871, Version: "1",
+		Addresses:  []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("203.0.113.7")},
+		Direct:     []netip.Addr{netip.MustParseAddr("192.0.2.7")},
 		NamedPorts: []mesh.NamedPort{{Name: "dns", Port: 53, Protocol: "UDP"}, {Name: "pg", Port: 5432, Protocol: "TCP"}},
 		Listening:  []mesh.Listener{{Protocol: "TCP", Port: 22}, {Protocol: "UDP", Port: 53}},
 		Pinholes:   []string{"egress 53/UDP to 192.0.2.53/32", "ingress 22/TCP"},
@@ -56,6 +59,16 @@ func TestClaimIsOrdered(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got, exact); err != nil || diff != "" {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}
+
+// TestNodeWithoutItsDirectAddress takes none that is not the node's.
+func TestNodeWithoutItsDirectAddress(t *testing.T) {
+	raw := `{"Name":"web","Cluster":"vms","ClusterID":42,"IPAddresses":[{"Type":"InternalIP","IP":"192.0.2.7"}],"Plexus":{"MeshIPv4":"","MeshIPv6":"","Direct":["192.0.2.8","192.0.2.7","192.0.2.7"]}}`
+	got, err := schema.DecodeNode(vms, "web", []byte(raw))
+	want := []netip.Addr{netip.MustParseAddr("192.0.2.7")}
+	if diff := cmp.Diff(want, got.Direct, exact); err != nil || diff != "" {
+		t.Errorf("%v, direct (-want +got):\n%s", err, diff)
 	}
 }
 

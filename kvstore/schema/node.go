@@ -63,7 +63,8 @@ type plexusNode struct {
 	Server   bool
 	Version  string
 
-	NamedPorts []namedPort `json:",omitempty"` // as its ip entries have them
+	NamedPorts []namedPort  `json:",omitempty"` // as its ip entries have them
+	Direct     []netip.Addr `json:",omitempty"` // those of IPAddresses that are reached through the tunnel
 }
 
 // EncodeNode renders a node for [Layout.Node].
@@ -76,6 +77,7 @@ func EncodeNode(n mesh.Node) ([]byte, error) {
 		Plexus: &plexusNode{
 			Port: n.Port, MeshIPv4: n.Mesh4, MeshIPv6: n.Mesh6, Server: n.Server, Version: n.Version,
 			NamedPorts: convert(n.NamedPorts, func(p mesh.NamedPort) namedPort { return namedPort(p) }),
+			Direct:     n.Direct,
 		},
 	}
 	for _, a := range n.Addresses {
@@ -181,5 +183,10 @@ func (in *nodeIn) plexus(key string, n *mesh.Node) error {
 	}
 	n.Port, n.Mesh4, n.Mesh6, n.Server, n.Version = p.Port, p.MeshIPv4, p.MeshIPv6, p.Server, p.Version
 	n.NamedPorts = usable(p.NamedPorts)
+	for _, a := range p.Direct { // what is no address of the node is none that is reached through its tunnel
+		if a = a.Unmap(); slices.Contains(n.Addresses, a) && !slices.Contains(n.Direct, a) {
+			n.Direct = append(n.Direct, a)
+		}
+	}
 	return nil
 }

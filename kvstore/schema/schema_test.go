@@ -55,6 +55,7 @@ func TestEncodeNode(t *testing.T) {
 	n := mesh.Node{
 		Name: "web", Cluster: vms, Key: pubKey, Port: 51900, Server: true, Version: "1.0",
 		Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")},
+		Direct:    []netip.Addr{netip.MustParseAddr("192.0.2.7")},
 		Mesh4:     netip.MustParseAddr("10.210.0.7"), Mesh6: netip.MustParseAddr("fd00::7"),
 	}
 	got, err := schema.EncodeNode(n)
@@ -66,7 +67,7 @@ func TestEncodeNode(t *testing.T) {
 		`"IPv4AllocCIDR":null,"IPv4SecondaryAllocCIDRs":null,"IPv6AllocCIDR":null,"IPv6SecondaryAllocCIDRs":null,` +
 		`"IPv4HealthIP":"","IPv6HealthIP":"","IPv4IngressIP":"","IPv6IngressIP":"","Source":"kvstore","EncryptionKey":255,` +
 		`"Labels":{},"Annotations":{},"WireguardPubKey":"AQIDAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","BootID":"",` +
-		`"Plexus":{"Port":51900,"MeshIPv4":"10.210.0.7","MeshIPv6":"fd00::7","Server":true,"Version":"1.0"}}`
+		`"Plexus":{"Port":51900,"MeshIPv4":"10.210.0.7","MeshIPv6":"fd00::7","Server":true,"Version":"1.0","Direct":["192.0.2.7"]}}`
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Errorf("EncodeNode (-want +got):\n%s", diff)
 	}
