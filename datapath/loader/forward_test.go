@@ -1,9 +1,11 @@
 package loader
 
 import (
+	"errors"
+	"fmt"
 	"net"
+	"os"
 	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -29,119 +31,104 @@ type hop struct {
 	dropped  bpfobj.PlexusDropReason
 }
 
-// worldIn and worldOut are keys of one TCP port, for anybody.
-func worldIn(p uint16) policy.Key  { return port(0, policy.Ingress, tcp, p) }
-func worldOut(p uint16) policy.Key { return port(0, policy.Egress, tcp, p) }
-
-// forwardStories are told in both families. Examples of docs/forwarding.md.
-var forwardStories = []struct {
-	name     string
-	rules    rules
-	governed []string // beside eth0 and the tunnel
-	hops     []hop
-}{
-	{"a published port is judged by its own number", rules{worldIn(8080): {Rule: 1}}, nil, []hop{
-		{"eth0", "tcp syn R:1000 > H:8080", "port0", "tcp R:1000 > C:80", fine},
-		{"port0", "tcp synack C:80 > R:1000", "eth0", "tcp H:8080 > R:1000", fine},
-		{"eth0", "tcp ack R:1000 > H:8080", "port0", "tcp R:1000 > C:80", fine},
-		{"port0", "tcp ack C:80 > R:1000", "eth0", "tcp H:8080 > R:1000", fine},
-	}},
-	{"the container's port opens nothing", rules{worldIn(80): {Rule: 1}}, nil, []hop{
-		{"eth0", "tcp syn R:1000 > H:8080", "", "tcp R:1000 > H:8080", undecided},
-	}},
-	{"a denied port stays shut", rules{all(0, policy.Ingress): {Rule: 1}, worldIn(8080): {Rule: 2, Deny: true}}, nil, []hop{
-		{"eth0", "tcp syn R:1000 > H:8080", "", "tcp R:1000 > H:8080", denied},
-	}},
-	{"a container's way out", rules{worldOut(443): {Rule: 1}}, nil, []hop{
-		{"port0", "tcp syn C:1000 > S:443", "eth0", "tcp H:1000 > S:443", fine},
-		{"eth0", "tcp synack S:443 > H:1000", "port0", "tcp S:443 > C:1000", fine},
-		{"port0", "tcp ack C:1000 > S:443", "eth0", "tcp H:1000 > S:443", fine},
-		{"port0", "tcp syn C:1000 > S:444", "", "tcp H:1000 > S:444", undecided},
-		{"port0", "ping C > S", "", "ping H > S", undecided},
-	}},
-	{"a container's ping", rules{all(0, policy.Egress): {Rule: 1}}, nil, []hop{
-		{"port0", "ping C > S", "eth0", "ping H > S", fine},
-		{"eth0", "pong S > H", "port0", "pong S > C", fine},
-	}},
-	{"a port published for another host needs both directions", rules{worldIn(9090): {Rule: 1}, worldOut(80): {Rule: 2}}, nil, []hop{
-		{"eth0", "tcp syn R:1000 > H:9090", "eth0", "tcp R:1000 > S:80", fine},
-		{"eth0", "tcp synack S:80 > R:1000", "eth0", "tcp H:9090 > R:1000", fine},
-		{"eth0", "tcp ack R:1000 > H:9090", "eth0", "tcp R:1000 > S:80", fine},
-	}},
-	{"a port published for another host, without the way on", rules{worldIn(9090): {Rule: 1}}, nil, []hop{
-		{"eth0", "tcp syn R:1000 > H:9090", "", "tcp R:1000 > S:80", undecided},
-	}},
-	{"a port published for another host, without the way in", rules{worldOut(80): {Rule: 1}}, nil, []hop{
-		{"eth0", "tcp syn R:1000 > H:9090", "", "tcp R:1000 > H:9090", undecided},
-	}},
-	{"a guest with an address of its own", rules{worldIn(22): {Rule: 1}, worldOut(443): {Rule: 2}}, nil, []hop{
-		{"eth0", "tcp syn R:1000 > G:22", "port1", "tcp R:1000 > G:22", fine},
-		{"port1", "tcp synack G:22 > R:1000", "eth0", "tcp G:22 > R:1000", fine},
-		{"port1", "tcp syn G:1000 > S:443", "eth0", "tcp G:1000 > S:443", fine},
-		{"eth0", "tcp synack S:443 > G:1000", "port1", "tcp S:443 > G:1000", fine},
-		{"eth0", "tcp syn R:1001 > G:23", "", "tcp R:1001 > G:23", undecided},
-		{"port1", "tcp syn G:1001 > S:22", "", "tcp G:1001 > S:22", undecided},
-	}},
-	{"what stays on the host is not judged", rules{}, nil, []hop{
-		{"port1", "tcp syn G:1000 > H:8080", "port0", "tcp G:1000 > C:80", fine},
-		{"port0", "tcp synack C:80 > G:1000", "port1", "tcp H:8080 > G:1000", fine},
-	}},
-	{"errors about a published port, both ways", rules{worldIn(8080): {Rule: 1}}, nil, []hop{
-		{"eth0", "tcp syn R:1000 > H:8080", "port0", "tcp R:1000 > C:80", fine},
-		{"port0", "tcp synack C:80 > R:1000", "eth0", "tcp H:8080 > R:1000", fine},
-		{"eth0", "error X > H about tcp ack H:8080 > R:1000", "port0", "error X > C about tcp C:80 > R:1000", fine},
-		{"port0", "error C > R about tcp ack R:1000 > C:80", "eth0", "error H > R about tcp R:1000 > H:8080", fine},
-		{"eth0", "error X > H about tcp ack H:8080 > R:1001", "", "error X > H", undecided},
-	}},
-	{"errors about a container's way out", rules{worldOut(443): {Rule: 1}}, nil, []hop{
-		{"port0", "tcp syn C:1000 > S:443", "eth0", "tcp H:1000 > S:443", fine},
-		{"eth0", "error X > H about tcp ack H:1000 > S:443", "port0", "error X > C about tcp C:1000 > S:443", fine},
-	}},
-	{"a published port in the tunnel", rules{port(300, policy.Ingress, tcp, 8080): {Rule: 1}}, nil, []hop{
-		{"tunnel", "tcp syn P:1000 > M:8080", "port0", "tcp P:1000 > C:80", fine},
-		{"port0", "tcp synack C:80 > P:1000", "tunnel", "tcp M:8080 > P:1000", fine},
-		{"eth0", "tcp syn R:1000 > H:8080", "", "tcp R:1000 > H:8080", undecided},
-	}},
-	{"the container's port opens nothing in the tunnel", rules{port(300, policy.Ingress, tcp, 80): {Rule: 1}}, nil, []hop{
-		{"tunnel", "tcp syn P:1000 > M:8080", "", "tcp P:1000 > M:8080", undecided},
-	}},
-	{"a container's way into the tunnel", rules{port(300, policy.Egress, tcp, 443): {Rule: 1}}, nil, []hop{
-		{"port0", "tcp syn C:1000 > P:443", "tunnel", "tcp M:1000 > P:443", fine},
-		{"tunnel", "tcp synack P:443 > M:1000", "port0", "tcp P:443 > C:1000", fine},
-		{"port0", "tcp syn C:1001 > P:444", "", "tcp M:1001 > P:444", undecided},
-	}},
-	{"a router's two interfaces need both directions", rules{worldIn(443): {Rule: 1}, worldOut(443): {Rule: 2}}, []string{"eth1"}, []hop{
-		{"eth0", "tcp syn R:1000 > T:443", "eth1", "tcp R:1000 > T:443", fine},
-		{"eth1", "tcp synack T:443 > R:1000", "eth0", "tcp T:443 > R:1000", fine},
-		{"eth0", "tcp ack R:1000 > T:443", "eth1", "tcp R:1000 > T:443", fine},
-		{"eth1", "tcp ack T:443 > R:1000", "eth0", "tcp T:443 > R:1000", fine},
-	}},
-	{"a router without the way on", rules{worldIn(443): {Rule: 1}}, []string{"eth1"}, []hop{
-		{"eth0", "tcp syn R:1000 > T:443", "", "tcp R:1000 > T:443", undecided},
-	}},
-	{"a router without the way in", rules{worldOut(443): {Rule: 1}}, []string{"eth1"}, []hop{
-		{"eth0", "tcp syn R:1000 > T:443", "", "tcp R:1000 > T:443", undecided},
-	}},
-	{"a governed bridge asks for the container's port too", rules{worldIn(8080): {Rule: 1}, worldOut(80): {Rule: 2}}, []string{"docker0"}, []hop{
-		{"eth0", "tcp syn R:1000 > H:8080", "port0", "tcp R:1000 > C:80", fine},
-		{"port0", "tcp synack C:80 > R:1000", "eth0", "tcp H:8080 > R:1000", fine},
-		{"eth0", "tcp ack R:1000 > H:8080", "port0", "tcp R:1000 > C:80", fine},
-	}},
-	{"a governed bridge without the way on", rules{worldIn(8080): {Rule: 1}}, []string{"docker0"}, []hop{
-		{"eth0", "tcp syn R:1000 > H:8080", "", "tcp R:1000 > C:80", undecided},
-	}},
+// story is a block of packets in docs/forwarding.md.
+type story struct {
+	name    string
+	rules   rules
+	managed string // an interface beside eth0 and the tunnel
+	hops    []hop
 }
 
+// readStories reads the page.
+func readStories(t *testing.T) []story {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/forwarding.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []story
+	open := false
+	for line := range strings.Lines(string(page)) {
+		switch line = strings.TrimSpace(line); {
+		case line == "```packets":
+			open = true
+			out = append(out, story{rules: rules{}})
+		case strings.HasPrefix(line, "```"):
+			open = false
+		case open:
+			if err := out[len(out)-1].add(line); err != nil {
+				t.Fatalf("docs/forwarding.md: %q: %v", line, err)
+			}
+		}
+	}
+	return out
+}
+
+func (s *story) add(line string) error {
+	word, rest, _ := strings.Cut(line, " ")
+	switch word {
+	case "#":
+		s.name = rest
+	case "managed":
+		s.managed = rest
+	case "allow", "deny":
+		return s.rule(word == "deny", strings.Fields(rest))
+	default:
+		from, to, ok := strings.Cut(line, "=>")
+		on, sent, ok1 := strings.Cut(from, ":")
+		at, seen, ok2 := strings.Cut(to, ":")
+		if !ok || !ok1 || !ok2 {
+			return errors.New("is no packet and what comes of it")
+		}
+		h := hop{on, strings.TrimSpace(sent), strings.TrimSpace(at), strings.TrimSpace(seen), fine}
+		for _, reason := range []bpfobj.PlexusDropReason{undecided, denied} {
+			if h.at == reason.String() {
+				h.dropped = reason
+			}
+		}
+		s.hops = append(s.hops, h)
+	}
+	return nil
+}
+
+// rule takes "in tcp 8080", "out any", "in tcp 80 from peer".
+func (s *story) rule(deny bool, words []string) error {
+	key := all(0, policy.Ingress)
+	if len(words) < 2 || words[0] != "in" && words[0] != "out" {
+		return errors.New("a rule begins with its direction")
+	}
+	if words[0] == "out" {
+		key.Direction = policy.Egress
+	}
+	if len(words) > 3 {
+		key.Identity = 300
+	}
+	if words[1] != "any" {
+		n, err := strconv.ParseUint(words[2], 10, 16)
+		if err != nil || words[1] != "tcp" {
+			return fmt.Errorf("port of tcp: %w", err)
+		}
+		key = port(key.Identity, key.Direction, tcp, uint16(n))
+	}
+	s.rules[key] = policy.Entry{Deny: deny, Rule: policy.RuleID(len(s.rules) + 1)}
+	return nil
+}
+
+// TestForwarding plays what docs/forwarding.md shows, in both families.
 func TestForwarding(t *testing.T) {
-	for _, governed := range [][]string{nil, {"eth1"}, {"docker0"}} {
+	stories := readStories(t)
+	if len(stories) < 18 {
+		t.Fatalf("the page has %d blocks of packets", len(stories))
+	}
+	for _, managed := range []string{"", "eth1", "docker0"} {
 		netnstest.Run(t, func() {
-			s := newSite(t, governed...)
-			for _, story := range forwardStories {
-				if !slices.Equal(story.governed, governed) {
+			s := newSite(t, strings.Fields(managed)...)
+			for _, story := range stories {
+				if story.managed != managed {
 					continue
 				}
 				for i := range places {
-					t.Run(families[i].name+"/"+story.name, func(t *testing.T) { s.tell(t, places[i], story.rules, story.hops) })
+					t.Run(families[i].name+"/"+story.name, func(t *testing.T) { s.tell(t, places[i], story) })
 				}
 			}
 		})
@@ -149,16 +136,16 @@ func TestForwarding(t *testing.T) {
 }
 
 // tell starts with no flow known, here and in the kernel's own tracking.
-func (s *site) tell(t *testing.T, at map[string]string, r rules, hops []hop) {
+func (s *site) tell(t *testing.T, at map[string]string, what story) {
 	outer := s.t
 	s.t, s.at = t, at
 	defer func() { s.t = outer }()
-	s.load(r.set())
+	s.load(what.rules.set())
 	s.forget()
 	if err := netlink.ConntrackTableFlush(netlink.ConntrackTable); err != nil {
 		t.Fatal(err)
 	}
-	for _, h := range hops {
+	for _, h := range what.hops {
 		s.takes(h)
 	}
 }
@@ -181,13 +168,13 @@ func TestForwardedFlowsFollowPolicy(t *testing.T) {
 	netnstest.Run(t, func() {
 		s := newSite(t)
 		for _, s.at = range places {
-			s.load(rules{worldIn(8080): {Rule: 1}}.set())
+			s.load(rules{port(0, policy.Ingress, tcp, 8080): {Rule: 1}}.set())
 			s.takes(hop{"eth0", "tcp syn R:1000 > H:8080", "port0", "tcp R:1000 > C:80", fine})
 			s.takes(hop{"port0", "tcp synack C:80 > R:1000", "eth0", "tcp H:8080 > R:1000", fine})
 			s.load(rules{all(0, policy.Egress): {Rule: 2}, all(0, policy.Ingress): {Rule: 3, Deny: true}}.set())
 			s.takes(hop{"port0", "tcp ack C:80 > R:1000", "", "tcp H:8080 > R:1000", denied})
 			s.takes(hop{"eth0", "tcp ack R:1000 > H:8080", "", "tcp R:1000 > H:8080", denied})
-			s.load(rules{worldIn(8080): {Rule: 1}}.set())
+			s.load(rules{port(0, policy.Ingress, tcp, 8080): {Rule: 1}}.set())
 			s.takes(hop{"port0", "tcp ack C:80 > R:1000", "eth0", "tcp H:8080 > R:1000", fine})
 		}
 	})
@@ -198,7 +185,7 @@ func TestForwardedFlowsFollowPolicy(t *testing.T) {
 func TestErrorsOfTheHostItself(t *testing.T) {
 	netnstest.Run(t, func() {
 		s := newSite(t)
-		s.load(rules{worldIn(8080): {Rule: 1}}.set())
+		s.load(rules{port(0, policy.Ingress, tcp, 8080): {Rule: 1}}.set())
 		for _, route := range []string{"172.30.0.2/32", "fd00:30::2/128"} {
 			if out, err := exec.Command("ip", "route", "add", route, "dev", "docker0", "mtu", "1280").CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
