@@ -2,7 +2,9 @@ package loader
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +18,8 @@ import (
 	"github.com/plexusmesh/plexus/policy"
 )
 
-// attachments are the two ways; the kernel of the test has tcx.
+// attachments are the two ways to attach that a host may ask for. Where the kernel
+// has no tcx, both must come to clsact, as TestAttachAndDetach checks.
 var attachments = []struct {
 	name      string
 	forbidTCX bool
@@ -122,12 +125,7 @@ func openWith(t testing.TB, forbidTCX bool) *Datapath {
 	t.Helper()
 	opts := testOptions()
 	opts.ForbidTCX = forbidTCX
-	d, err := Open(opts)
-	if err != nil {
-		t.Fatalf("%+v", err)
-	}
-	t.Cleanup(func() { _ = d.Close() })
-	return d
+	return shared.open(t, opts)
 }
 
 func allowAll() rules {
@@ -147,6 +145,9 @@ func TestAttachAndDetach(t *testing.T) {
 				}
 				if got, err := d.ListLinks(); err != nil || !cmp.Equal(got, links) {
 					t.Errorf("links %v, %v; want %v", got, err, links)
+				}
+				if got, want := attachedBy(t, wire.near), wayTo(t, how.forbidTCX); got != want {
+					t.Errorf("attached by %s, want %s", got, want)
 				}
 				sock := listen(t, "192.0.2.1")
 				if err := wire.send(attachable(1)); err != nil || arrives(sock, 1) {
@@ -178,6 +179,43 @@ func TestAttachAndDetach(t *testing.T) {
 			})
 		})
 	}
+}
+
+// attachedBy returns by which ways the programs are attached in both directions.
+func attachedBy(t testing.TB, dev netlink.Link) string {
+	t.Helper()
+	var ways []string
+	for _, h := range hooks(dev.Attrs().Name, dev.Attrs().Index) {
+		if _, err := os.Stat(tcxPin(testRoot, h)); err == nil {
+			ways = append(ways, "tcx")
+		}
+		f, err := findFilter(h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f != nil {
+			ways = append(ways, "clsact")
+		}
+	}
+	return strings.Join(ways, " ")
+}
+
+// wayTo returns what attachedBy should. The loader tries tcx; here the version of
+// the kernel says whether it has it, so that a loader which cannot tell is found out.
+func wayTo(t testing.TB, forbidTCX bool) string {
+	t.Helper()
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		t.Fatal(err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor); err != nil {
+		t.Fatal(err)
+	}
+	if forbidTCX || major < 6 || major == 6 && minor < 6 {
+		return "clsact clsact"
+	}
+	return "tcx tcx"
 }
 
 // TestRestartLosesNothing replaces the whole datapath under a stream. Every

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
+	"github.com/cilium/ebpf/rlimit"
 
 	"github.com/plexusmesh/plexus/datapath"
 	"github.com/plexusmesh/plexus/datapath/bpfmap"
@@ -37,15 +38,25 @@ func testOptions() Options {
 	return Options{Root: testRoot, CTSize: 1024, Logger: slog.New(slog.DiscardHandler)}
 }
 
-// open loads the datapath in the namespaces that the caller runs in.
+// open opens the datapath in the namespaces that the caller runs in.
 func open(t testing.TB) *Datapath {
 	t.Helper()
-	d, err := Open(testOptions())
-	if err != nil {
-		t.Fatalf("%+v", err)
+	return shared.open(t, testOptions())
+}
+
+// newMap makes a map that is not of the programs. Before 5.11, it counts against
+// the locked-memory limit, which nothing has raised yet.
+func newMap(t testing.TB, spec *ebpf.MapSpec) *ebpf.Map {
+	t.Helper()
+	if err := rlimit.RemoveMemlock(); err != nil {
+		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = d.Close() })
-	return d
+	m, err := ebpf.NewMap(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = m.Close() })
+	return m
 }
 
 // host is a datapath that packets are fed to by hand.

@@ -21,7 +21,12 @@ type Options struct {
 	CTSize    uint32       // most flows known at once; 0 for the default of 262144
 	Logger    *slog.Logger // required
 	ForbidTCX bool         // attach with clsact filters even where the kernel has tcx
+
+	programs programSource // nil but in tests, which need not have all verified each time
 }
+
+// programSource brings the programs of one variant into the kernel, on the open maps.
+type programSource func(*Datapath, *ebpf.CollectionSpec, variant) (*bpfobj.PlexusPrograms, error)
 
 // Datapath is the loaded programs with their maps.
 type Datapath struct {
@@ -69,8 +74,12 @@ func (d *Datapath) load(spec *ebpf.CollectionSpec) error {
 	if err := d.carryOver(); err != nil {
 		return err
 	}
+	source := d.opts.programs
+	if source == nil {
+		source = verify(0)
+	}
 	for _, v := range variants {
-		programs, err := d.loadPrograms(spec, v)
+		programs, err := source(d, spec, v)
 		if err != nil {
 			return err
 		}
@@ -81,17 +90,23 @@ func (d *Datapath) load(spec *ebpf.CollectionSpec) error {
 	return err
 }
 
-func (d *Datapath) loadPrograms(spec *ebpf.CollectionSpec, v variant) (*bpfobj.PlexusPrograms, error) {
-	spec = spec.Copy()
-	if err := spec.Variables[bpfobj.PlexusVarCfgL2Len].Set(v.l2Len); err != nil {
-		return nil, fmt.Errorf("set length of the link header: %w", err)
+// verify returns the source of programs that has the kernel look at them, and keep
+// as much of a log as asked for.
+func verify(log ebpf.LogLevel) programSource {
+	return func(d *Datapath, spec *ebpf.CollectionSpec, v variant) (*bpfobj.PlexusPrograms, error) {
+		spec = spec.Copy()
+		if err := spec.Variables[bpfobj.PlexusVarCfgL2Len].Set(v.l2Len); err != nil {
+			return nil, fmt.Errorf("set length of the link header: %w", err)
+		}
+		programs := &bpfobj.PlexusPrograms{}
+		err := spec.LoadAndAssign(programs, &ebpf.CollectionOptions{
+			MapReplacements: d.byName(), Programs: ebpf.ProgramOptions{LogLevel: log},
+		})
+		if err != nil {
+			return nil, explain("load programs", err)
+		}
+		return programs, nil
 	}
-	programs := &bpfobj.PlexusPrograms{}
-	err := spec.LoadAndAssign(programs, &ebpf.CollectionOptions{MapReplacements: d.byName()})
-	if err != nil {
-		return nil, explain("load programs", err)
-	}
-	return programs, nil
 }
 
 // Maps returns the drivers of the maps. They are valid until Close.

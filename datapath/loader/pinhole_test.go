@@ -156,11 +156,7 @@ func olderPinholes(t testing.TB, open ...datapath.Pinhole) *ebpf.Program {
 	if err := makeRoot(testRoot); err != nil {
 		t.Fatal(err)
 	}
-	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "plexus_pinhole", Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: 4096})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = m.Close() })
+	m := newMap(t, &ebpf.MapSpec{Name: "plexus_pinhole", Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: 4096})
 	for _, h := range open {
 		k := pinholeKeyV1{Direction: uint8(h.Direction), Protocol: h.Protocol, Port: bpfobj.NetworkOrder(h.Port)}
 		if err := m.Put(&k, uint32(0)); err != nil {
@@ -248,12 +244,9 @@ func TestCleanupRemovesOlderPinholes(t *testing.T) {
 // attachOlder attaches a program as an older version of Plexus did.
 func attachOlder(t testing.TB, device string, prog *ebpf.Program, forbidTCX bool) {
 	t.Helper()
+	older := &Datapath{opts: Options{Root: testRoot, ForbidTCX: forbidTCX}}
 	for _, h := range hooks(device, linkByName(t, device).Attrs().Index) {
-		attach := func() error { return ensureTCX(testRoot, h, prog) }
-		if forbidTCX {
-			attach = func() error { return ensureFilter(h, prog) }
-		}
-		if err := attach(); err != nil {
+		if err := older.ensureHook(h, prog); err != nil {
 			t.Fatal(err)
 		}
 	}

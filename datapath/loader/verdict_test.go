@@ -1,7 +1,10 @@
 package loader
 
 import (
+	"fmt"
 	"net/netip"
+	"regexp"
+	"strconv"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -15,27 +18,49 @@ import (
 	"github.com/plexusmesh/plexus/policy"
 )
 
-// verifierBudget is the most instructions that the verifier may have to look at
-// for one program; the kernel's own limit is a million.
-const verifierBudget = 50_000
+// verifierBudget is the most instructions that the verifier of any kernel may look
+// at for one program: half of what the kernel allows, so that it never decides
+// whether a host can be protected. What each kernel needs, and how far that may
+// grow, is kept by make test-vm, which reads the attributes.
+const verifierBudget = 500_000
 
 func TestEveryProgramLoads(t *testing.T) {
-	netnstest.Run(t, func() {
-		d := open(t)
-		for v, programs := range d.programs {
-			for name, prog := range programsOf(programs) {
-				info, err := prog.Info()
-				if err != nil {
-					t.Fatal(err)
+	netnstest.Run(t, func() { open(t).Close() })
+	for v, programs := range shared.generations[0] {
+		for name, prog := range programsOf(programs) {
+			t.Run(fmt.Sprintf("%s/l2=%d", name, v.l2Len), func(t *testing.T) {
+				n := verified(t, prog)
+				if n == 0 || n > verifierBudget {
+					t.Errorf("%d verified instructions, want 1 to %d", n, verifierBudget)
 				}
-				n, known := info.VerifiedInstructions() // since 5.16
-				if known && (n == 0 || n > verifierBudget) {
-					t.Errorf("%s %+v: %d verified instructions, want at most %d", name, v, n, verifierBudget)
-				}
-				t.Logf("%-11s link header %2d: %d verified instructions", name, v.l2Len, n)
-			}
+				t.Attr("verified_instructions", strconv.Itoa(n))
+			})
 		}
-	})
+	}
+}
+
+var processed = regexp.MustCompile(`(?m)^processed (\d+) insns`)
+
+// verified returns how many instructions the verifier looked at, as its log says.
+// Kernels since 5.16 tell it without one too, and must tell the same.
+func verified(t *testing.T, prog *ebpf.Program) int {
+	t.Helper()
+	m := processed.FindStringSubmatch(prog.VerifierLog)
+	if m == nil {
+		t.Fatalf("no number in the log of the verifier: %q", prog.VerifierLog)
+	}
+	n, err := strconv.Atoi(m[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := prog.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if told, known := info.VerifiedInstructions(); known && int(told) != n {
+		t.Errorf("the kernel tells %d verified instructions, and its log %d", told, n)
+	}
+	return n
 }
 
 // families are the addresses that every table runs with.
@@ -252,11 +277,4 @@ func TestPinholes(t *testing.T) {
 			t.Error("a flow outlived its pinhole")
 		}
 	})
-}
-
-func programsOf(p *bpfobj.PlexusPrograms) map[string]*ebpf.Program {
-	return map[string]*ebpf.Program{
-		"from_netdev": p.FromNetdev, "to_netdev": p.ToNetdev,
-		"from_tunnel": p.FromTunnel, "to_tunnel": p.ToTunnel,
-	}
 }
