@@ -162,6 +162,12 @@ func play(role string, args []string) int {
 		err = probeAll(args)
 	case "stream":
 		err = sendNumbers(args[0], done)
+	case "listen", "pour":
+		err = pourNumbers(role == "pour", args, done)
+	case "trap":
+		err = trap(args, done)
+	case "intrude":
+		err = intrude(args, done)
 	case "knock":
 		err = knock(args[0], done)
 	case "occupy":
