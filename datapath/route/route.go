@@ -1,6 +1,7 @@
 package route
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,7 @@ const (
 // families are those in which routes are kept.
 var families = []int{nl.FAMILY_V4, nl.FAMILY_V6}
 
-// netlink is what this package uses of the kernel.
+// netlink is what a Table uses of the kernel.
 type netlink interface {
 	LinkByName(name string) (nl.Link, error)
 	RouteListFiltered(family int, filter *nl.Route, mask uint64) ([]nl.Route, error)
@@ -44,11 +45,13 @@ var _ netlink = (*nl.Handle)(nil)
 type Options struct {
 	Device  string  // the tunnel; required
 	Netlink netlink // nil takes the kernel, in the network namespace of the caller
+	number  int     // of the routing table; 0 for the main one
 }
 
 // Table keeps our routes. Its methods may be called concurrently.
 type Table struct {
 	device string
+	number int
 	kernel netlink
 
 	mu     sync.Mutex
@@ -70,10 +73,10 @@ func New(o Options) (*Table, error) {
 	if o.Netlink == nil {
 		o.Netlink = &nl.Handle{} // the zero Handle opens a socket for each request
 	}
-	return &Table{device: o.Device, kernel: o.Netlink, wanted: make(map[id]bool)}, nil
+	return &Table{device: o.Device, number: cmp.Or(o.number, unix.RT_TABLE_MAIN), kernel: o.Netlink, wanted: make(map[id]bool)}, nil
 }
 
-// List returns the routes of the main table that are ours, sorted.
+// List returns the routes of the table that are ours, sorted.
 func (t *Table) List(ctx context.Context) ([]datapath.Route, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -107,10 +110,14 @@ func (t *Table) Ensure(ctx context.Context, want []datapath.Route) error {
 		return err
 	}
 	index, linkErr := t.tunnel(want)
+	at := make(map[netip.Prefix][]nl.Route)
+	for _, h := range have {
+		at[prefixOf(h)] = append(at[prefixOf(h)], h)
+	}
 	errs := []error{linkErr}
 	for _, w := range sorted(t.want) {
 		if linkErr == nil || w.Unreachable {
-			errs = append(errs, t.ensure(w, index, have))
+			errs = append(errs, t.ensure(w, index, at[w.Prefix]))
 		}
 	}
 	return errors.Join(errs...)
@@ -128,16 +135,13 @@ func (t *Table) tunnel(want []datapath.Route) (int, error) {
 	return link.Attrs().Index, nil
 }
 
-// ensure brings one route into the kernel.
+// ensure brings one route into the kernel, which has these for its prefix.
 func (t *Table) ensure(w datapath.Route, index int, have []nl.Route) error {
-	r := toKernel(w, index)
+	r := t.toKernel(w, index)
 	same := -1
 	for i, h := range have {
-		if prefixOf(h) != w.Prefix {
-			continue
-		}
 		if h.Protocol != Protocol && h.Priority <= r.Priority {
-			return conflict(w, h)
+			return t.conflict(w, h)
 		}
 		if h.Protocol == Protocol && h.Priority == r.Priority {
 			same = i
@@ -157,9 +161,13 @@ func (t *Table) ensure(w datapath.Route, index int, have []nl.Route) error {
 }
 
 // conflict says whose route takes the traffic of w.
-func conflict(w datapath.Route, h nl.Route) error {
-	return fmt.Errorf("route %s into the mesh: a route of protocol %s, metric %d, interface %d, already leads there: remove it with ip route del %s proto %d, or give the mesh another address pool",
-		w.Prefix, h.Protocol, h.Priority, h.LinkIndex, w.Prefix, int(h.Protocol))
+func (t *Table) conflict(w datapath.Route, h nl.Route) error {
+	remedy := ", or give the mesh another address pool"
+	if t.number != unix.RT_TABLE_MAIN {
+		remedy = fmt.Sprintf(" table %d", t.number)
+	}
+	return fmt.Errorf("route %s into the mesh: a route of protocol %s, metric %d, interface %d, already leads there: remove it with ip route del %s proto %d%s",
+		w.Prefix, h.Protocol, h.Priority, h.LinkIndex, w.Prefix, int(h.Protocol), remedy)
 }
 
 // Prune removes routes of ours that this run wanted once and wants no more.
@@ -204,16 +212,16 @@ func (t *Table) Remove(ctx context.Context) error {
 	return t.Prune(ctx, true)
 }
 
-// read returns the main table, of both families.
+// read returns the table, of both families.
 func (t *Table) read(ctx context.Context) ([]nl.Route, error) {
 	var all []nl.Route
 	for _, family := range families {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		rs, err := t.kernel.RouteListFiltered(family, &nl.Route{Table: unix.RT_TABLE_MAIN}, nl.RT_FILTER_TABLE)
+		rs, err := t.kernel.RouteListFiltered(family, &nl.Route{Table: t.number}, nl.RT_FILTER_TABLE)
 		if err != nil {
-			return nil, fmt.Errorf("list routes of the main table: %w", err)
+			return nil, fmt.Errorf("list routes of table %d: %w", t.number, err)
 		}
 		for _, r := range rs {
 			r.Family = family
@@ -258,9 +266,9 @@ func rank(r datapath.Route) string {
 	return "1"
 }
 
-func toKernel(w datapath.Route, index int) *nl.Route {
+func (t *Table) toKernel(w datapath.Route, index int) *nl.Route {
 	r := &nl.Route{
-		Table:    unix.RT_TABLE_MAIN,
+		Table:    t.number,
 		Protocol: Protocol,
 		Dst:      &net.IPNet{IP: w.Prefix.Addr().AsSlice(), Mask: net.CIDRMask(w.Prefix.Bits(), w.Prefix.Addr().BitLen())},
 	}

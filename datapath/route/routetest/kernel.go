@@ -1,6 +1,7 @@
 package routetest
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"slices"
@@ -18,16 +19,26 @@ const (
 	OpAdd     = "route-add"
 	OpReplace = "route-replace"
 	OpDel     = "route-del"
+
+	OpRuleList = "rule-list"
+	OpRuleAdd  = "rule-add"
+	OpRuleDel  = "rule-del"
+	OpGet      = "route-get"
 )
 
-// Ops are all of them.
-var Ops = []string{OpLink, OpList, OpAdd, OpReplace, OpDel}
+// Ops are those on routes, and RuleOps those on rules.
+var (
+	Ops     = []string{OpLink, OpList, OpAdd, OpReplace, OpDel}
+	RuleOps = []string{OpRuleList, OpRuleAdd, OpRuleDel}
+)
 
-// Kernel has links and a main routing table.
+// Kernel has links, routing tables and rules.
 type Kernel struct {
 	mu     sync.Mutex
 	links  map[string]int // index by name
 	routes []nl.Route
+	rules  []nl.Rule
+	choice net.IP // source address that the main table has for everybody
 	fail   map[string]error
 	calls  []string
 }
@@ -53,7 +64,7 @@ func (k *Kernel) Calls() []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(k.calls), func(c string) bool {
-		return strings.HasPrefix(c, OpLink) || strings.HasPrefix(c, OpList)
+		return strings.HasPrefix(c, OpLink) || strings.HasPrefix(c, OpList) || strings.HasPrefix(c, OpRuleList) || strings.HasPrefix(c, OpGet)
 	})
 }
 
@@ -79,8 +90,8 @@ func (k *Kernel) LinkByName(name string) (nl.Link, error) {
 	return &nl.GenericLink{LinkAttrs: nl.LinkAttrs{Name: name, Index: index}}, nil
 }
 
-// RouteListFiltered returns the routes of a family.
-func (k *Kernel) RouteListFiltered(family int, _ *nl.Route, _ uint64) ([]nl.Route, error) {
+// RouteListFiltered returns the routes of a family in a table.
+func (k *Kernel) RouteListFiltered(family int, filter *nl.Route, _ uint64) ([]nl.Route, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := k.begin(OpList, ""); err != nil {
@@ -88,7 +99,7 @@ func (k *Kernel) RouteListFiltered(family int, _ *nl.Route, _ uint64) ([]nl.Rout
 	}
 	var out []nl.Route
 	for _, r := range k.routes {
-		if familyOf(r) == family {
+		if familyOf(r) == family && tableOf(r) == tableOf(*filter) {
 			out = append(out, r)
 		}
 	}
@@ -140,8 +151,13 @@ func (k *Kernel) RouteDel(r *nl.Route) error {
 }
 
 func (k *Kernel) at(r *nl.Route) int {
-	return slices.IndexFunc(k.routes, func(o nl.Route) bool { return o.Dst.String() == r.Dst.String() && o.Priority == r.Priority })
+	return slices.IndexFunc(k.routes, func(o nl.Route) bool {
+		return o.Dst.String() == r.Dst.String() && o.Priority == r.Priority && tableOf(o) == tableOf(*r)
+	})
 }
+
+// tableOf returns the table of r; none stands for the main one.
+func tableOf(r nl.Route) int { return cmp.Or(r.Table, unix.RT_TABLE_MAIN) }
 
 func familyOf(r nl.Route) int {
 	if r.Dst.IP.To4() != nil && len(r.Dst.Mask) == net.IPv4len {
@@ -156,8 +172,16 @@ func (k *Kernel) String() string {
 	defer k.mu.Unlock()
 	var lines []string
 	for _, r := range k.routes {
-		lines = append(lines, fmt.Sprintf("%s type=%d link=%d src=%s metric=%d proto=%d\n", r.Dst, r.Type, r.LinkIndex, r.Src, r.Priority, int(r.Protocol)))
+		lines = append(lines, fmt.Sprintf("%s%s type=%d link=%d src=%s metric=%d proto=%d\n", elsewhere(r), r.Dst, r.Type, r.LinkIndex, r.Src, r.Priority, int(r.Protocol)))
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "")
+}
+
+// elsewhere names a table that is not the main one.
+func elsewhere(r nl.Route) string {
+	if tableOf(r) == unix.RT_TABLE_MAIN {
+		return ""
+	}
+	return fmt.Sprintf("table %d ", r.Table)
 }
