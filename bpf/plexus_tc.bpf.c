@@ -15,8 +15,9 @@
 #include "lib/ipcache.h"
 #include "lib/pinhole.h"
 #include "lib/policy.h"
-#include "lib/conntrack.h"
 #include "lib/events.h"
+#include "lib/conntrack.h"
+#include "lib/cache.h"
 #include "lib/verdict.h"
 
 enum device { NETDEV = 0, TUNNEL = 1 };
@@ -52,28 +53,33 @@ static __always_inline int police(struct __sk_buff *skb, enum direction directio
 	return finish(skb, &p, &v);
 }
 
+static __always_inline int decide(struct __sk_buff *skb, enum direction direction, enum device device)
+{
+	return cache_passes(skb, direction, device) ? TC_ACT_UNSPEC : police(skb, direction, device);
+}
+
 SEC("tc")
 int from_netdev(struct __sk_buff *skb)
 {
-	return police(skb, DIRECTION_INGRESS, NETDEV);
+	return decide(skb, DIRECTION_INGRESS, NETDEV);
 }
 
 SEC("tc")
 int to_netdev(struct __sk_buff *skb)
 {
-	return police(skb, DIRECTION_EGRESS, NETDEV);
+	return decide(skb, DIRECTION_EGRESS, NETDEV);
 }
 
 SEC("tc")
 int from_tunnel(struct __sk_buff *skb)
 {
-	return police(skb, DIRECTION_INGRESS, TUNNEL);
+	return decide(skb, DIRECTION_INGRESS, TUNNEL);
 }
 
 SEC("tc")
 int to_tunnel(struct __sk_buff *skb)
 {
-	return police(skb, DIRECTION_EGRESS, TUNNEL);
+	return decide(skb, DIRECTION_EGRESS, TUNNEL);
 }
 
 /* Types that Go needs and no map of its own names: a use makes clang describe

@@ -17,6 +17,10 @@ const (
 	// PeerLocal marks an address of this host. A packet that arrives with it as
 	// source is a spoof.
 	PeerLocal
+	// PeerNode marks a node address of a direct peer: its packets cross the tunnel,
+	// and outside it only in exempt flows. Plaintext between it and an address of
+	// this host is dropped.
+	PeerNode
 )
 
 // Peer is what the kernel knows of an address (struct ipcache_value).

@@ -35,6 +35,7 @@ enum bpf_map_type {
 };
 
 #define BPF_ANY 0
+#define BPF_NOEXIST 1
 #define BPF_F_NO_PREALLOC (1U << 0)
 
 /* linux/bpf.h: the head of the context of a tc program. */
@@ -50,6 +51,12 @@ struct __sk_buff {
 	__u32 priority;
 	__u32 ingress_ifindex;
 	__u32 ifindex;
+	__u32 tc_index;
+	__u32 cb[5];
+	__u32 hash;
+	__u32 tc_classid;
+	__u32 data; /* offsets that the verifier makes pointers of */
+	__u32 data_end;
 };
 
 /* linux/pkt_cls.h */

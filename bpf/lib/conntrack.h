@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Flows that were judged. One lookup tells what becomes of a packet of one.
  *
+ * A flow begins among those that are opening and moves to the open ones when the
+ * side that began it goes on after an answer. Nothing is evicted from there.
+ *
  * A flow that a later revision denies stays here, marked with the reason, for as
  * long as one side may believe it open. Without that, the next packet of the
  * other side would be judged as the first of a new flow in its own direction,
@@ -118,8 +121,48 @@ static __always_inline void ct_touch(struct ct_value *e, const struct packet *p,
 	}
 }
 
-static __always_inline void ct_create(const struct ct_key *key, const struct packet *p,
-				      const struct verdict *v, __u64 now)
+/* ct_find returns the entry of a key, and whether it is among the open ones. */
+static __always_inline struct ct_value *ct_find(const struct ct_key *key, int *kept)
+{
+	struct ct_value *e = bpf_map_lookup_elem(&plexus_ct_v2, key);
+
+	*kept = e != NULL;
+	return e ? e : bpf_map_lookup_elem(&plexus_opening_v1, key);
+}
+
+/* ct_is_open reports whether both sides have shown that they are there: the one
+ * that opened the flow has answered an answer. One that answers on its own, as a
+ * server does to a forged source, opens nothing. Pings live too shortly.
+ */
+static __always_inline int ct_is_open(const struct ct_value *e, const struct packet *p)
+{
+	if (!(e->flags & CT_REPLY_SEEN) || e->direction != p->outgoing)
+		return 0;
+	if (p->protocol == IPPROTO_ICMP || p->protocol == IPPROTO_ICMPV6)
+		return 0;
+	return !ct_has_states(p->protocol) || e->tcp_state == TCP_STATE_ESTABLISHED;
+}
+
+/* ct_keep moves a flow that has opened to the table from which nothing is
+ * evicted. Where that is full, the flow stays where it is.
+ */
+static __noinline int ct_keep(struct ct_key *key, struct ct_value *e)
+{
+	struct ct_value copy = *e;
+
+	if (bpf_map_update_elem(&plexus_ct_v2, key, &copy, BPF_NOEXIST)) {
+		count(COUNTER_TABLE_FULL, 0);
+		return 0;
+	}
+	bpf_map_delete_elem(&plexus_opening_v1, key);
+	return 1;
+}
+
+/* ct_create makes a new flow known, in the place of one of the same key that is
+ * over: kept tells where that is.
+ */
+static __always_inline void ct_create(struct ct_key *key, const struct packet *p,
+				      const struct verdict *v, int kept, __u64 now)
 {
 	struct ct_value e = {
 		.identity = v->identity,
@@ -140,7 +183,49 @@ static __always_inline void ct_create(const struct ct_key *key, const struct pac
 		e.rx_packets = 1;
 		e.rx_bytes = p->length;
 	}
-	bpf_map_update_elem(&plexus_ct_v1, key, &e, BPF_ANY);
+	if (kept)
+		bpf_map_update_elem(&plexus_ct_v2, key, &e, BPF_ANY);
+	else
+		bpf_map_update_elem(&plexus_opening_v1, key, &e, BPF_ANY);
+}
+
+/* ct_guarded reports whether a flow may go on elsewhere: it is allowed here, or
+ * only no longer in this place.
+ */
+static __always_inline int ct_guarded(__u8 reason)
+{
+	return reason == DROP_NONE || reason == DROP_NODE_PLAINTEXT ||
+	       reason == DROP_TUNNEL_SOURCE || reason == DROP_TUNNEL_DESTINATION;
+}
+
+/* ct_elsewhere returns the entry of an open flow that went by the other device
+ * class until now: traffic between node addresses moves when hosts become peers,
+ * or stop being so.
+ */
+static __always_inline struct ct_value *ct_elsewhere(struct ct_key *key, const struct packet *p, __u64 now)
+{
+	struct ct_value *e;
+
+	if (ct_opens(p) || p->protocol == IPPROTO_ICMP || p->protocol == IPPROTO_ICMPV6)
+		return NULL;
+	key->tunnel ^= 1;
+	e = bpf_map_lookup_elem(&plexus_ct_v2, key);
+	key->tunnel ^= 1;
+	if (!e || e->expires < now || e->tcp_state == TCP_STATE_CLOSING || !ct_guarded(e->reason))
+		return NULL;
+	return e;
+}
+
+/* ct_adopt makes such a flow known here too. */
+static __noinline int ct_adopt(struct ct_key *key, struct ct_value *from, struct verdict *v)
+{
+	struct ct_value e = *from;
+
+	e.identity = v->identity;
+	e.rule = v->rule;
+	e.revision = v->revision;
+	e.reason = DROP_NONE;
+	return bpf_map_update_elem(&plexus_ct_v2, key, &e, BPF_ANY);
 }
 
 /* ct_rejudged keeps a new verdict. Denied, the entry stays for the time that an

@@ -20,13 +20,17 @@ enum drop_reason {
 	DROP_MAPPED_ADDRESS = 11, /* an IPv4-mapped address in an IPv6 header */
 	DROP_EXTENSION_HEADERS = 12, /* more extension headers than MAX_EXTENSION_HEADERS */
 	DROP_FRAGMENT = 13, /* a fragment without the first of its packet */
-	DROP_REASONS = 14, /* how many there are */
+	DROP_NODE_PLAINTEXT = 14, /* between members' node addresses outside the tunnel */
+	DROP_TUNNEL_LOCAL = 15, /* in the tunnel, and on this side from or to no address of this host */
+	DROP_RATE_LIMIT = 16, /* more from one source than the limit allows */
+	DROP_REASONS = 17, /* how many there are */
 };
 
 enum counter_layout {
 	COUNTER_EVENTS_LOST = 64 * 4, /* leaves room for 64 reasons */
+	COUNTER_TABLE_FULL = 63 * 4, /* flows that found no room among the open ones */
 };
-_Static_assert(DROP_REASONS * 4 <= COUNTER_EVENTS_LOST, "more reasons than counters");
+_Static_assert(DROP_REASONS * 4 <= COUNTER_TABLE_FULL, "more reasons than counters");
 
 static __always_inline __u32 counter_index(__u8 reason, __u8 direction, __u8 tunnel)
 {

@@ -46,7 +46,7 @@ static __always_inline int guard_peer(__u8 flags, __u8 tunnel, __u8 outgoing)
 		return DROP_LOCAL_SOURCE;
 	if (!tunnel && flags & PEER_MESH)
 		return outgoing ? DROP_PLAINTEXT : DROP_MESH_SOURCE_OUTSIDE;
-	if (tunnel && (!(flags & PEER_MESH) || flags & PEER_LOCAL))
+	if (tunnel && (!(flags & (PEER_MESH | PEER_NODE)) || flags & PEER_LOCAL))
 		return outgoing ? DROP_TUNNEL_DESTINATION : DROP_TUNNEL_SOURCE;
 	return DROP_NONE;
 }

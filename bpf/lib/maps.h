@@ -6,6 +6,7 @@
 #define PLEXUS_MAPS_H
 
 #define POLICY_SLOTS 2
+#define CACHE_ENTRIES 4096 /* a power of two */
 
 /* Longest prefix of an address to its identity and to where it may be seen. */
 struct {
@@ -70,16 +71,50 @@ struct {
 	__type(value, __u32);
 } plexus_pinhole_v2 SEC(".maps");
 
-/* Flows that were allowed, and those of them that a later revision denied. The
- * loader sets the size.
+/* Flows between members' node addresses that may travel outside the tunnel:
+ * WireGuard's own, and the control plane's.
  */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct pinhole_key);
+	__type(value, __u32);
+} plexus_exempt_v1 SEC(".maps");
+
+/* Open flows: those of which both sides have shown that they are there, and those
+ * of them that a later revision denied. None is ever evicted; the agent sweeps
+ * what has expired. The loader sets the size.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 262144);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__type(key, struct ct_key);
 	__type(value, struct ct_value);
-} plexus_ct_v1 SEC(".maps");
+} plexus_ct_v2 SEC(".maps");
+
+/* Flows that are opening: a flood of first packets evicts others of its kind
+ * from here, and no open flow. Those that found no room above stay here.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct ct_key);
+	__type(value, struct ct_value);
+} plexus_opening_v1 SEC(".maps");
+
+/* The open flows that a CPU saw last (lib/cache.h). */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, CACHE_ENTRIES);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, struct cache_entry);
+} plexus_cache_v1 SEC(".maps");
 
 /* Ports of fragmented packets whose first fragment was seen. */
 struct {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What the other headers know of a packet and of the verdict on it. */
+/* What the other headers know of a packet, of its flow and of the verdict on it. */
 #ifndef PLEXUS_PACKET_H
 #define PLEXUS_PACKET_H
 
@@ -41,6 +41,18 @@ struct verdict {
 	__u8 direction; /* of the flow */
 	__u8 reply;
 	__u8 report; /* whether the agent should hear of it */
+};
+
+/* What of a flow is judged. */
+struct subject {
+	struct addr remote;
+	struct addr local;
+	__u8 direction; /* of the flow */
+	__u8 protocol;
+	__be16 port; /* as in struct policy_key */
+	__u8 tunnel;
+	__u8 outgoing; /* the packet at hand */
+	__u8 pad[2];
 };
 
 static __always_inline const struct addr *packet_remote(const struct packet *p)

@@ -8,6 +8,7 @@
 #define MAX_EXTENSION_HEADERS 8
 #define MAX_VLAN_TAGS 2
 #define MAX_HOP_LIMIT 255
+#define MAX_OFFSET 0xffff /* into a packet, as the kernel's own helpers take it */
 
 /* parse_link finds the network header and returns the protocol in it. */
 static __always_inline __be16 parse_link(struct __sk_buff *skb, __u32 *l3)
@@ -33,13 +34,12 @@ static __always_inline __be16 parse_link(struct __sk_buff *skb, __u32 *l3)
 	return proto;
 }
 
-/* parse_fragment takes offset (in bytes) and "more fragments" of a packet. */
-static __always_inline void parse_fragment(struct packet *p, int offset, int more)
+/* fragment_flags takes offset (in bytes) and "more fragments" of a packet. */
+static __always_inline __u8 fragment_flags(int offset, int more)
 {
 	if (offset)
-		p->flags |= PACKET_LATER_FRAGMENT;
-	else if (more)
-		p->flags |= PACKET_FIRST_FRAGMENT;
+		return PACKET_LATER_FRAGMENT;
+	return more ? PACKET_FIRST_FRAGMENT : 0;
 }
 
 static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p)
@@ -63,50 +63,96 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p)
 	p->l4 = p->l3 + header;
 	p->fragment_id = ip.id;
 	p->fragment_protocol = ip.protocol;
-	parse_fragment(p, bpf_ntohs(ip.frag_off) & IP_OFFSET, bpf_ntohs(ip.frag_off) & IP_MF);
+	p->flags |= fragment_flags(bpf_ntohs(ip.frag_off) & IP_OFFSET, bpf_ntohs(ip.frag_off) & IP_MF);
 	return DROP_NONE;
 }
 
-/* parse_extensions walks from the fixed IPv6 header to what it carries. The
- * headers behind a fragment header that is not the first belong to a packet
- * that is not whole: the walk ends there.
+/* What the walk over extension headers returns, in one number. */
+union walk {
+	struct {
+		__u16 l4; /* offset of what the packet carries */
+		__u16 fragment; /* offset of the fragment header, 0 without one */
+		__u8 protocol; /* of what it carries */
+		__u8 fragment_protocol; /* as the fragment header says */
+		__u8 reason; /* enum drop_reason */
+		__u8 flags; /* PACKET_FIRST_FRAGMENT, PACKET_LATER_FRAGMENT */
+	};
+	__u64 all;
+};
+
+/* walk_extensions walks from the fixed IPv6 header to what it carries, as far as
+ * end. The headers behind a fragment header that is not the first belong to a
+ * packet that is not whole: the walk ends there.
+ *
+ * It is a global function, which the verifier looks at once by itself: inlined,
+ * its loop would multiply with each branch behind it.
  */
-static __always_inline int parse_extensions(struct __sk_buff *skb, struct packet *p)
+__noinline __u64 walk_extensions(struct __sk_buff *skb, __u32 l4, __u32 end, __u32 protocol)
 {
+	union walk w = { .protocol = protocol };
 	struct ipv6_opt_hdr opt;
 	struct frag_hdr frag;
 	int i;
 
 	for (i = 0; i <= MAX_EXTENSION_HEADERS; i++) {
-		if (!p->quoted && p->l4 > p->l3 + p->length)
-			return DROP_TRUNCATED;
-		switch (p->protocol) {
+		w.l4 = l4;
+		if (l4 > end) {
+			w.reason = DROP_TRUNCATED;
+			return w.all;
+		}
+		switch (w.protocol) {
 		case IPPROTO_FRAGMENT:
-			if (bpf_skb_load_bytes(skb, p->l4, &frag, sizeof(frag)))
-				return DROP_TRUNCATED;
-			p->protocol = frag.nexthdr;
-			p->fragment_protocol = frag.nexthdr;
-			p->fragment_id = frag.identification;
-			p->l4 += sizeof(frag);
-			parse_fragment(p, bpf_ntohs(frag.frag_off) & IP6_OFFSET,
-				       bpf_ntohs(frag.frag_off) & IP6_MF);
-			if (p->flags & PACKET_LATER_FRAGMENT)
-				return DROP_NONE;
+			if (bpf_skb_load_bytes(skb, l4, &frag, sizeof(frag))) {
+				w.reason = DROP_TRUNCATED;
+				return w.all;
+			}
+			w.fragment = l4;
+			w.protocol = frag.nexthdr;
+			w.fragment_protocol = frag.nexthdr;
+			l4 += sizeof(frag);
+			w.flags = fragment_flags(bpf_ntohs(frag.frag_off) & IP6_OFFSET, bpf_ntohs(frag.frag_off) & IP6_MF);
+			if (w.flags & PACKET_LATER_FRAGMENT) {
+				w.l4 = l4;
+				return w.all;
+			}
 			break;
 		case IPPROTO_HOPOPTS:
 		case IPPROTO_ROUTING:
 		case IPPROTO_DSTOPTS:
 		case IPPROTO_AH:
-			if (bpf_skb_load_bytes(skb, p->l4, &opt, sizeof(opt)))
-				return DROP_TRUNCATED;
-			p->l4 += p->protocol == IPPROTO_AH ? (opt.hdrlen + 2) * 4 : (opt.hdrlen + 1) * 8;
-			p->protocol = opt.nexthdr;
+			if (bpf_skb_load_bytes(skb, l4, &opt, sizeof(opt))) {
+				w.reason = DROP_TRUNCATED;
+				return w.all;
+			}
+			l4 += w.protocol == IPPROTO_AH ? (opt.hdrlen + 2) * 4 : (opt.hdrlen + 1) * 8;
+			w.protocol = opt.nexthdr;
 			break;
 		default:
-			return DROP_NONE;
+			return w.all;
 		}
 	}
-	return DROP_EXTENSION_HEADERS;
+	w.reason = DROP_EXTENSION_HEADERS;
+	return w.all;
+}
+
+/* parse_extensions takes what the walk finds. */
+static __always_inline int parse_extensions(struct __sk_buff *skb, struct packet *p)
+{
+	union walk w = {
+		.all = walk_extensions(skb, p->l4, p->quoted ? MAX_OFFSET : p->l3 + p->length, p->protocol),
+	};
+	__be32 id = 0;
+
+	p->l4 = w.l4;
+	p->protocol = w.protocol;
+	p->flags |= w.flags;
+	if (w.reason || !w.fragment)
+		return w.reason;
+	if (bpf_skb_load_bytes(skb, w.fragment + __builtin_offsetof(struct frag_hdr, identification), &id, sizeof(id)))
+		return DROP_TRUNCATED;
+	p->fragment_id = id;
+	p->fragment_protocol = w.fragment_protocol;
+	return DROP_NONE;
 }
 
 static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)

@@ -3,17 +3,6 @@
 #ifndef PLEXUS_POLICY_H
 #define PLEXUS_POLICY_H
 
-/* What of a flow is judged. */
-struct subject {
-	struct addr remote;
-	__u8 direction; /* of the flow */
-	__u8 protocol;
-	__be16 port; /* as in struct policy_key */
-	__u8 tunnel;
-	__u8 outgoing; /* the packet at hand */
-	__u8 pad[2];
-};
-
 static __always_inline __u32 policy_revision(void)
 {
 	struct state *s;
@@ -51,6 +40,33 @@ static __always_inline int policy_judge(struct verdict *v, const struct subject 
 	return own->deny ? DROP_POLICY_DENY : DROP_NONE;
 }
 
+/* guard_members checks what concerns both ends: through the tunnel each host
+ * speaks for itself alone, and outside it members speak with each other in exempt
+ * flows alone.
+ */
+static __always_inline int guard_members(const struct subject *s, __u8 flags)
+{
+	struct ipcache_value *local;
+	int ours;
+
+	if (!s->tunnel && !(flags & PEER_NODE))
+		return DROP_NONE;
+	local = ipcache_lookup(&s->local);
+	ours = local && local->flags & PEER_LOCAL;
+	if (s->tunnel)
+		return ours ? DROP_NONE : DROP_TUNNEL_LOCAL;
+	if (!ours || exempt(s))
+		return DROP_NONE;
+	return DROP_NODE_PLAINTEXT;
+}
+
+static __always_inline int guard(const struct subject *s, __u8 flags)
+{
+	int reason = guard_peer(flags, s->tunnel, s->outgoing);
+
+	return reason ? reason : guard_members(s, flags);
+}
+
 /* judge fills in who the peer is, which rule decided, and the reason to drop. */
 static __noinline int judge(struct verdict *v, struct subject *s)
 {
@@ -60,8 +76,8 @@ static __noinline int judge(struct verdict *v, struct subject *s)
 	v->report = 1;
 	v->rule = 0;
 	v->identity = peer ? peer->identity : identity_of_stranger(&s->remote, slot);
-	v->reason = guard_peer(peer ? peer->flags : 0, s->tunnel, s->outgoing);
-	if (!v->reason && !pinhole_open(&s->remote, s->direction, s->protocol, s->port))
+	v->reason = guard(s, peer ? peer->flags : 0);
+	if (!v->reason && !pinhole_open(s))
 		v->reason = policy_judge(v, s, slot);
 	return 0;
 }

@@ -15,6 +15,7 @@ enum direction {
 enum peer_flags {
 	PEER_MESH = 1, /* in the tunnel and nowhere else */
 	PEER_LOCAL = 2, /* an address of this host: never the source of a packet that arrives */
+	PEER_NODE = 4, /* a node address of a direct peer: in the tunnel, and outside it in exempt flows alone */
 };
 
 /* Life of a TCP flow, and of an SCTP one (INIT, data, ABORT and SHUTDOWN COMPLETE). */
@@ -78,8 +79,8 @@ struct state {
 };
 _Static_assert(sizeof(struct state) == 8, "shared with Go");
 
-/* Key of plexus_pinhole_v2; the value is kept for flags. The flow always counts,
- * then leading bits of the address of the other side.
+/* Key of plexus_pinhole_v2 and plexus_exempt_v1; the value is kept for flags. The
+ * flow always counts, then leading bits of the address of the other side.
  */
 struct pinhole_key {
 	__u32 prefixlen; /* 32: whoever it is; up to 160: one address */
@@ -101,7 +102,7 @@ struct ct_key {
 	__u8 protocol;
 	__u8 tunnel;
 	__u8 pad[2];
-};
+} __attribute__((aligned(8)));
 _Static_assert(sizeof(struct ct_key) == 40, "shared with Go");
 
 struct ct_value {
@@ -121,6 +122,21 @@ struct ct_value {
 	__u8 pad[6];
 };
 _Static_assert(sizeof(struct ct_value) == 64, "shared with Go");
+
+/* An open flow in plexus_cache_v1, so that its next packets on this CPU need no
+ * call. What it counts is added to the flow's own counters when the entry ends.
+ */
+struct cache_entry {
+	struct ct_key key;
+	__u64 until; /* in jiffies: then the flow itself is asked */
+	__u32 revision; /* judged under it; 0 in an entry without a flow */
+	__u32 rx_packets;
+	__u32 tx_packets;
+	__u32 pad;
+	__u64 rx_bytes;
+	__u64 tx_bytes;
+};
+_Static_assert(sizeof(struct cache_entry) == 80, "shared with Go");
 
 /* Key and value of plexus_frag_v1: what the first fragment said of its packet. */
 struct frag_key {

@@ -7,6 +7,7 @@ static __always_inline void verdict_judge(struct verdict *v, const struct packet
 {
 	struct subject s = {
 		.remote = *packet_remote(p),
+		.local = *packet_local(p),
 		.direction = v->direction,
 		.protocol = p->protocol,
 		.port = port,
@@ -35,25 +36,53 @@ static __always_inline void verdict_kept(struct verdict *v, struct ct_value *e, 
 	v->reason = e->reason;
 }
 
+/* verdict_known accounts for a packet of a known flow that may pass. */
+static __always_inline void verdict_known(struct ct_key *key, struct ct_value *e, const struct packet *p, int kept, __u64 now)
+{
+	__u32 revision = e->revision;
+	__u8 state;
+
+	ct_touch(e, p, now);
+	state = e->tcp_state;
+	if (!kept && (!ct_is_open(e, p) || !ct_keep(key, e)))
+		return;
+	if (p->protocol == IPPROTO_UDP || p->protocol == IPPROTO_TCP)
+		cache_put(key, revision, state == TCP_STATE_NONE || state == TCP_STATE_ESTABLISHED ? CACHE_JIFFIES : 0);
+}
+
+/* verdict_new judges a packet that no entry covers. e is one that does not. */
+static __always_inline void verdict_new(struct verdict *v, const struct packet *p, struct ct_key *key,
+					struct ct_value *e, int kept, __u64 now)
+{
+	struct ct_value *from = ct_elsewhere(key, p, now);
+
+	v->direction = from ? from->direction : p->outgoing;
+	v->reply = v->direction != p->outgoing;
+	verdict_judge(v, p, from ? from->policy_port : p->policy_port);
+	/* A live entry is that of a flow in the other direction: leave it. */
+	if (v->reason || (e && ct_live(e, now)))
+		return;
+	if (from)
+		ct_adopt(key, from, v);
+	else
+		ct_create(key, p, v, kept, now);
+}
+
 static __always_inline void verdict_flow(struct verdict *v, const struct packet *p, __u64 now)
 {
 	struct ct_value *e;
 	struct ct_key key;
+	int kept;
 
 	ct_key_of(&key, p);
-	e = bpf_map_lookup_elem(&plexus_ct_v1, &key);
-	if (e && ct_covers(e, p, now)) {
-		verdict_kept(v, e, p, now);
-		if (!v->reason)
-			ct_touch(e, p, now);
+	e = ct_find(&key, &kept);
+	if (!e || !ct_covers(e, p, now)) {
+		verdict_new(v, p, &key, e, kept, now);
 		return;
 	}
-	v->direction = p->outgoing;
-	v->reply = 0;
-	verdict_judge(v, p, p->policy_port);
-	/* A live entry is that of a flow in the other direction: leave it. */
-	if (!v->reason && !(e && ct_live(e, now)))
-		ct_create(&key, p, v, now);
+	verdict_kept(v, e, p, now);
+	if (!v->reason)
+		verdict_known(&key, e, p, kept, now);
 }
 
 /* verdict_quoted reports whether an ICMP error is about a flow that is allowed.
@@ -70,6 +99,7 @@ static __noinline int verdict_quoted(struct __sk_buff *skb, struct packet *p, st
 	struct ipcache_value *sender;
 	struct ct_value *e;
 	struct ct_key key;
+	int kept;
 
 	sender = ipcache_lookup(packet_remote(p));
 	if (guard_peer(sender ? sender->flags : 0, p->tunnel, p->outgoing))
@@ -77,7 +107,7 @@ static __noinline int verdict_quoted(struct __sk_buff *skb, struct packet *p, st
 	if (parse_network(skb, &inner, p->flags & PACKET_IPV6))
 		return 0;
 	ct_key_of(&key, &inner);
-	e = bpf_map_lookup_elem(&plexus_ct_v1, &key);
+	e = ct_find(&key, &kept);
 	if (!e || e->expires < now || inner.flags & PACKET_LATER_FRAGMENT)
 		return 0;
 	verdict_kept(v, e, &inner, now);

@@ -25,32 +25,33 @@ var stateNames = map[uint8]string{
 	uint8(bpfobj.PlexusTcpStateTCP_STATE_CLOSING):     "closing",
 }
 
-// Flows is the table of known flows.
+// Flows are the tables of known flows.
 type Flows struct {
-	table *ebpf.Map
+	open    *ebpf.Map // both sides have shown that they are there
+	opening *ebpf.Map
+	cache   *ebpf.Map // what each CPU has counted of open flows, and not yet added to them
 }
 
 // List returns the flows that are allowed, also those whose time is over but
 // whose place nobody has needed. Flows that come and go meanwhile may be missing.
 func (f *Flows) List() ([]datapath.Flow, error) {
+	pending, err := f.pending()
+	if err != nil {
+		return nil, err
+	}
 	now := sinceBoot()
 	var out []datapath.Flow
-	err := f.each(func(k *bpfobj.PlexusCtKey, v *bpfobj.PlexusCtValue) {
-		if v.Reason == 0 {
-			out = append(out, flowOf(k, v, now))
+	for _, table := range []*ebpf.Map{f.opening, f.open} {
+		err := each(table, func(k *bpfobj.PlexusCtKey, v *bpfobj.PlexusCtValue) {
+			if v.Reason == 0 {
+				out = append(out, add(flowOf(k, v, now), pending[*k]))
+			}
+		})
+		if err != nil {
+			return nil, err
 		}
-	})
-	return out, err
-}
-
-// Delete forgets a flow, so that its next packet is judged as a first one. A
-// flow that is not there counts as deleted.
-func (f *Flows) Delete(flow datapath.Flow) error {
-	key := flowKeyOf(flow)
-	if err := f.table.Delete(&key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("delete flow %s to %s: %w", flow.Local, flow.Remote, err)
 	}
-	return nil
+	return out, nil
 }
 
 // Seed makes flows known that were open before the programs could see them, so
@@ -60,19 +61,19 @@ func (f *Flows) Seed(flows []datapath.Flow) error {
 	var errs []error
 	for _, flow := range flows {
 		key, value := flowKeyOf(flow), seedOf(flow)
-		if err := f.table.Update(&key, &value, ebpf.UpdateNoExist); err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+		if err := f.open.Update(&key, &value, ebpf.UpdateNoExist); err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
 			errs = append(errs, fmt.Errorf("seed flow %s to %s: %w", flow.Local, flow.Remote, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// each calls fn for every entry.
-func (f *Flows) each(fn func(*bpfobj.PlexusCtKey, *bpfobj.PlexusCtValue)) error {
+// each calls fn for every entry of a table.
+func each(table *ebpf.Map, fn func(*bpfobj.PlexusCtKey, *bpfobj.PlexusCtValue)) error {
 	keys, values := make([]bpfobj.PlexusCtKey, batch), make([]bpfobj.PlexusCtValue, batch)
 	var cursor ebpf.MapBatchCursor
 	for {
-		n, err := f.table.BatchLookup(&cursor, keys, values, nil)
+		n, err := table.BatchLookup(&cursor, keys, values, nil)
 		for i := range n {
 			fn(&keys[i], &values[i])
 		}

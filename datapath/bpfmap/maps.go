@@ -12,12 +12,13 @@ import (
 // the loader's to close. They may be used by several goroutines, by one process
 // at a time.
 type Maps struct {
-	IPCache  *IPCache
-	Policy   *Policy
-	Pinholes *Pinholes
-	Flows    *Flows
-	Counters *Counters
-	Events   *Events
+	IPCache    *IPCache
+	Policy     *Policy
+	Pinholes   *Pinholes
+	Exemptions *Pinholes // from the guard of members, in the form of pinholes
+	Flows      *Flows
+	Counters   *Counters
+	Events     *Events
 }
 
 // New returns drivers for the maps of objs. It reads and writes nothing.
@@ -34,10 +35,11 @@ func New(objs *bpfobj.PlexusMaps) (*Maps, error) {
 			cidrs:    slots{outer: objs.PlexusCidrV1, inner: spec.Maps[bpfobj.PlexusMapPlexusCidrV1].InnerMap},
 			revision: rev,
 		},
-		Pinholes: &Pinholes{table: objs.PlexusPinholeV2, revision: rev},
-		Flows:    &Flows{table: objs.PlexusCtV1},
-		Counters: &Counters{array: objs.PlexusCountersV1},
-		Events:   &Events{ring: objs.PlexusEventsV1},
+		Pinholes:   &Pinholes{table: objs.PlexusPinholeV2, revision: rev},
+		Exemptions: &Pinholes{table: objs.PlexusExemptV1, revision: rev},
+		Flows:      &Flows{open: objs.PlexusCtV2, opening: objs.PlexusOpeningV1, cache: objs.PlexusCacheV1},
+		Counters:   &Counters{array: objs.PlexusCountersV1},
+		Events:     &Events{ring: objs.PlexusEventsV1},
 	}, nil
 }
 

@@ -11,7 +11,8 @@ import (
 	"github.com/plexusmesh/plexus/policy"
 )
 
-// Pinholes is the set of new flows that pass whatever policy says.
+// Pinholes is a set of new flows that pass whatever else says: policy, for the
+// pinholes proper; the guard of members, for its exemptions.
 type Pinholes struct {
 	table    *ebpf.Map
 	revision *revision

@@ -24,7 +24,7 @@ func kernelMaps(t testing.TB) *bpfobj.PlexusMaps {
 	for _, m := range spec.Maps {
 		m.Pinning = ebpf.PinNone
 	}
-	spec.Maps[bpfobj.PlexusMapPlexusCtV1].MaxEntries = 16384
+	spec.Maps[bpfobj.PlexusMapPlexusCtV2].MaxEntries = 16384
 	objs := &bpfobj.PlexusMaps{}
 	if err := spec.LoadAndAssign(objs, nil); err != nil {
 		t.Fatal(err)

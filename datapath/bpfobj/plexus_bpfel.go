@@ -18,6 +18,18 @@ type PlexusAddr struct {
 	Bytes [16]uint8
 }
 
+type PlexusCacheEntry struct {
+	_         structs.HostLayout
+	Key       PlexusCtKey
+	Until     uint64
+	Revision  uint32
+	RxPackets uint32
+	TxPackets uint32
+	Pad       uint32
+	RxBytes   uint64
+	TxBytes   uint64
+}
+
 type PlexusCounter struct {
 	_       structs.HostLayout
 	Packets uint64
@@ -28,6 +40,7 @@ type PlexusCounterLayout uint32
 
 const (
 	PlexusCounterLayoutCOUNTER_EVENTS_LOST PlexusCounterLayout = 256
+	PlexusCounterLayoutCOUNTER_TABLE_FULL  PlexusCounterLayout = 252
 )
 
 type PlexusCtFlags uint32
@@ -91,7 +104,10 @@ const (
 	PlexusDropReasonDROP_MAPPED_ADDRESS      PlexusDropReason = 11
 	PlexusDropReasonDROP_EXTENSION_HEADERS   PlexusDropReason = 12
 	PlexusDropReasonDROP_FRAGMENT            PlexusDropReason = 13
-	PlexusDropReasonDROP_REASONS             PlexusDropReason = 14
+	PlexusDropReasonDROP_NODE_PLAINTEXT      PlexusDropReason = 14
+	PlexusDropReasonDROP_TUNNEL_LOCAL        PlexusDropReason = 15
+	PlexusDropReasonDROP_RATE_LIMIT          PlexusDropReason = 16
+	PlexusDropReasonDROP_REASONS             PlexusDropReason = 17
 )
 
 type PlexusFlowEvent struct {
@@ -148,6 +164,7 @@ type PlexusPeerFlags uint32
 const (
 	PlexusPeerFlagsPEER_MESH  PlexusPeerFlags = 1
 	PlexusPeerFlagsPEER_LOCAL PlexusPeerFlags = 2
+	PlexusPeerFlagsPEER_NODE  PlexusPeerFlags = 4
 )
 
 type PlexusPinholeKey struct {
@@ -200,12 +217,15 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	PlexusMapPlexusCacheV1       = "plexus_cache_v1"
 	PlexusMapPlexusCidrV1        = "plexus_cidr_v1"
 	PlexusMapPlexusCountersV1    = "plexus_counters_v1"
-	PlexusMapPlexusCtV1          = "plexus_ct_v1"
+	PlexusMapPlexusCtV2          = "plexus_ct_v2"
 	PlexusMapPlexusEventsV1      = "plexus_events_v1"
+	PlexusMapPlexusExemptV1      = "plexus_exempt_v1"
 	PlexusMapPlexusFragV1        = "plexus_frag_v1"
 	PlexusMapPlexusIpcacheV1     = "plexus_ipcache_v1"
+	PlexusMapPlexusOpeningV1     = "plexus_opening_v1"
 	PlexusMapPlexusPinholeV2     = "plexus_pinhole_v2"
 	PlexusMapPlexusPolicyV1      = "plexus_policy_v1"
 	PlexusMapPlexusStateV1       = "plexus_state_v1"
@@ -279,12 +299,15 @@ type PlexusProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type PlexusMapSpecs struct {
+	PlexusCacheV1    *ebpf.MapSpec `ebpf:"plexus_cache_v1"`
 	PlexusCidrV1     *ebpf.MapSpec `ebpf:"plexus_cidr_v1"`
 	PlexusCountersV1 *ebpf.MapSpec `ebpf:"plexus_counters_v1"`
-	PlexusCtV1       *ebpf.MapSpec `ebpf:"plexus_ct_v1"`
+	PlexusCtV2       *ebpf.MapSpec `ebpf:"plexus_ct_v2"`
 	PlexusEventsV1   *ebpf.MapSpec `ebpf:"plexus_events_v1"`
+	PlexusExemptV1   *ebpf.MapSpec `ebpf:"plexus_exempt_v1"`
 	PlexusFragV1     *ebpf.MapSpec `ebpf:"plexus_frag_v1"`
 	PlexusIpcacheV1  *ebpf.MapSpec `ebpf:"plexus_ipcache_v1"`
+	PlexusOpeningV1  *ebpf.MapSpec `ebpf:"plexus_opening_v1"`
 	PlexusPinholeV2  *ebpf.MapSpec `ebpf:"plexus_pinhole_v2"`
 	PlexusPolicyV1   *ebpf.MapSpec `ebpf:"plexus_policy_v1"`
 	PlexusStateV1    *ebpf.MapSpec `ebpf:"plexus_state_v1"`
@@ -328,12 +351,15 @@ func (o *PlexusObjects) Close() error {
 //
 // It can be passed to LoadPlexusObjects or ebpf.CollectionSpec.LoadAndAssign.
 type PlexusMaps struct {
+	PlexusCacheV1    *ebpf.Map `ebpf:"plexus_cache_v1"`
 	PlexusCidrV1     *ebpf.Map `ebpf:"plexus_cidr_v1"`
 	PlexusCountersV1 *ebpf.Map `ebpf:"plexus_counters_v1"`
-	PlexusCtV1       *ebpf.Map `ebpf:"plexus_ct_v1"`
+	PlexusCtV2       *ebpf.Map `ebpf:"plexus_ct_v2"`
 	PlexusEventsV1   *ebpf.Map `ebpf:"plexus_events_v1"`
+	PlexusExemptV1   *ebpf.Map `ebpf:"plexus_exempt_v1"`
 	PlexusFragV1     *ebpf.Map `ebpf:"plexus_frag_v1"`
 	PlexusIpcacheV1  *ebpf.Map `ebpf:"plexus_ipcache_v1"`
+	PlexusOpeningV1  *ebpf.Map `ebpf:"plexus_opening_v1"`
 	PlexusPinholeV2  *ebpf.Map `ebpf:"plexus_pinhole_v2"`
 	PlexusPolicyV1   *ebpf.Map `ebpf:"plexus_policy_v1"`
 	PlexusStateV1    *ebpf.Map `ebpf:"plexus_state_v1"`
@@ -341,12 +367,15 @@ type PlexusMaps struct {
 
 func (m *PlexusMaps) Close() error {
 	return _PlexusClose(
+		m.PlexusCacheV1,
 		m.PlexusCidrV1,
 		m.PlexusCountersV1,
-		m.PlexusCtV1,
+		m.PlexusCtV2,
 		m.PlexusEventsV1,
+		m.PlexusExemptV1,
 		m.PlexusFragV1,
 		m.PlexusIpcacheV1,
+		m.PlexusOpeningV1,
 		m.PlexusPinholeV2,
 		m.PlexusPolicyV1,
 		m.PlexusStateV1,

@@ -18,6 +18,9 @@ var reasonWords = [PlexusDropReasonDROP_REASONS]string{
 	PlexusDropReasonDROP_MAPPED_ADDRESS:      "IPv4-mapped address in IPv6",
 	PlexusDropReasonDROP_EXTENSION_HEADERS:   "too many extension headers",
 	PlexusDropReasonDROP_FRAGMENT:            "fragment without its first",
+	PlexusDropReasonDROP_NODE_PLAINTEXT:      "plaintext between members",
+	PlexusDropReasonDROP_TUNNEL_LOCAL:        "not our address in the tunnel",
+	PlexusDropReasonDROP_RATE_LIMIT:          "rate limit of its source",
 }
 
 // String returns the words for r: "forwarded", or why a packet was dropped. A

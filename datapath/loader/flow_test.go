@@ -1,6 +1,8 @@
 package loader
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"testing"
 	"time"
@@ -26,7 +28,8 @@ func (h *host) flow() datapath.Flow {
 // forget removes every known flow and fragment.
 func (h *host) forget() {
 	h.t.Helper()
-	for _, m := range []*ebpf.Map{h.objs.PlexusCtV1, h.objs.PlexusFragV1} {
+	h.forgetCached()
+	for _, m := range []*ebpf.Map{h.objs.PlexusCtV2, h.objs.PlexusOpeningV1, h.objs.PlexusFragV1} {
 		var key bpfobj.PlexusCtKey // as long as a fragment's
 		for m.NextKey(nil, &key) == nil {
 			if err := m.Delete(&key); err != nil {
@@ -36,20 +39,55 @@ func (h *host) forget() {
 	}
 }
 
-// age makes every entry expire by d earlier.
-func (h *host) age(d time.Duration) {
+// forgetCached ends what CPUs know of open flows.
+func (h *host) forgetCached() {
 	h.t.Helper()
 	var key bpfobj.PlexusCtKey
 	var value bpfobj.PlexusCtValue
-	it := h.objs.PlexusCtV1.Iterate()
+	none := make([]bpfobj.PlexusCacheEntry, ebpf.MustPossibleCPU())
+	it := h.objs.PlexusCtV2.Iterate()
 	for it.Next(&key, &value) {
-		value.Expires -= uint64(d)
-		if err := h.objs.PlexusCtV1.Update(&key, &value, ebpf.UpdateExist); err != nil {
+		if err := h.objs.PlexusCacheV1.Update(cacheIndex(key), none, ebpf.UpdateExist); err != nil {
 			h.t.Fatal(err)
 		}
 	}
 	if it.Err() != nil {
 		h.t.Fatal(it.Err())
+	}
+}
+
+// cacheIndex is that of bpf/lib/cache.h.
+func cacheIndex(key bpfobj.PlexusCtKey) uint32 {
+	var b bytes.Buffer
+	_ = binary.Write(&b, binary.NativeEndian, key) // never fails
+	var w [5]uint64
+	_ = binary.Read(&b, binary.NativeEndian, &w)
+	x := (w[1] ^ w[0]) * 0x9e3779b97f4a7c15
+	x ^= x >> 32
+	x += (w[3] ^ w[2]) + w[4]
+	x *= 0xbf58476d1ce4e5b9
+	x ^= x >> 29
+	x *= 0x94d049bb133111eb
+	return uint32(x>>40) & 4095
+}
+
+// age makes every entry expire by d earlier.
+func (h *host) age(d time.Duration) {
+	h.t.Helper()
+	h.forgetCached()
+	var key bpfobj.PlexusCtKey
+	var value bpfobj.PlexusCtValue
+	for _, table := range []*ebpf.Map{h.objs.PlexusCtV2, h.objs.PlexusOpeningV1} {
+		it := table.Iterate()
+		for it.Next(&key, &value) {
+			value.Expires -= uint64(d)
+			if err := table.Update(&key, &value, ebpf.UpdateExist); err != nil {
+				h.t.Fatal(err)
+			}
+		}
+		if it.Err() != nil {
+			h.t.Fatal(it.Err())
+		}
 	}
 }
 
@@ -235,7 +273,10 @@ func TestExpiredFlowIsJudgedAgain(t *testing.T) {
 func TestTunnelFlowStaysInTunnel(t *testing.T) {
 	netnstest.Run(t, func() {
 		h := newHost(t)
-		h.peers(map[string]datapath.Peer{"10.210.0.2/32": {Identity: 300, Flags: datapath.PeerMesh}, "fd00::2/128": {Identity: 300, Flags: datapath.PeerMesh}})
+		h.peers(map[string]datapath.Peer{
+			"10.210.0.2/32": {Identity: 300, Flags: datapath.PeerMesh}, "10.210.0.1/32": {Identity: 301, Flags: datapath.PeerMesh | datapath.PeerLocal},
+			"fd00::2/128": {Identity: 300, Flags: datapath.PeerMesh}, "fd00::1/128": {Identity: 301, Flags: datapath.PeerMesh | datapath.PeerLocal},
+		})
 		h.load(rules{all(0, policy.Ingress): {Rule: 1}, all(0, policy.Egress): {Rule: 2}}.set())
 		for _, p := range []packet{
 			{src: "10.210.0.2", dst: "10.210.0.1", proto: tcp, sport: 1000, dport: 22, flags: syn},
@@ -278,11 +319,9 @@ func TestSeededFlowKeepsItsDirection(t *testing.T) {
 			if err := h.maps.Flows.Seed([]datapath.Flow{seed}); err != nil || h.flow().TxPackets != 1 {
 				t.Errorf("%s: a known flow was seeded again: %+v, %v", f.name, h.flow(), err)
 			}
-			if err := h.maps.Flows.Delete(h.flow()); err != nil {
-				t.Fatal(err)
-			}
+			h.forget()
 			if got := h.toNetdev(first.frame()); got != drop {
-				t.Errorf("%s: a deleted flow: verdict %d", f.name, got)
+				t.Errorf("%s: a forgotten flow: verdict %d", f.name, got)
 			}
 		}
 	})

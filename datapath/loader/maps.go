@@ -28,10 +28,13 @@ func (d *Datapath) fields() map[string]**ebpf.Map {
 	return map[string]**ebpf.Map{
 		bpfobj.PlexusMapPlexusCidrV1:     &d.objs.PlexusCidrV1,
 		bpfobj.PlexusMapPlexusCountersV1: &d.objs.PlexusCountersV1,
-		bpfobj.PlexusMapPlexusCtV1:       &d.objs.PlexusCtV1,
+		bpfobj.PlexusMapPlexusCacheV1:    &d.objs.PlexusCacheV1,
+		bpfobj.PlexusMapPlexusCtV2:       &d.objs.PlexusCtV2,
 		bpfobj.PlexusMapPlexusEventsV1:   &d.objs.PlexusEventsV1,
+		bpfobj.PlexusMapPlexusExemptV1:   &d.objs.PlexusExemptV1,
 		bpfobj.PlexusMapPlexusFragV1:     &d.objs.PlexusFragV1,
 		bpfobj.PlexusMapPlexusIpcacheV1:  &d.objs.PlexusIpcacheV1,
+		bpfobj.PlexusMapPlexusOpeningV1:  &d.objs.PlexusOpeningV1,
 		bpfobj.PlexusMapPlexusPinholeV2:  &d.objs.PlexusPinholeV2,
 		bpfobj.PlexusMapPlexusPolicyV1:   &d.objs.PlexusPolicyV1,
 		bpfobj.PlexusMapPlexusStateV1:    &d.objs.PlexusStateV1,
@@ -49,7 +52,7 @@ func (d *Datapath) byName() map[string]*ebpf.Map {
 // openMap opens one pinned map. It corrects spec where the map keeps its own size.
 func (d *Datapath) openMap(spec *ebpf.MapSpec) (*ebpf.Map, error) {
 	path := filepath.Join(mapDir(d.opts.Root), spec.Name)
-	if spec.Name == bpfobj.PlexusMapPlexusCtV1 {
+	if spec.Name == bpfobj.PlexusMapPlexusCtV2 {
 		size, err := d.flowTableSize(path, spec.MaxEntries)
 		if err != nil {
 			return nil, err

@@ -62,9 +62,9 @@ func (m model) verdict(frame []byte, d policy.Direction, tunnel bool) bpfobj.Ple
 }
 
 func (m model) judge(s sight, d policy.Direction, tunnel bool) bpfobj.PlexusDropReason {
-	remote, in := s.src, d == policy.Ingress
+	remote, local, in := s.src, s.dst, d == policy.Ingress
 	if !in {
-		remote = s.dst
+		remote, local = s.dst, s.src
 	}
 	peer, known := longest(m.peers, remote)
 	isMesh, isLocal := peer.Flags&datapath.PeerMesh != 0, peer.Flags&datapath.PeerLocal != 0
@@ -80,6 +80,9 @@ func (m model) judge(s sight, d policy.Direction, tunnel bool) bpfobj.PlexusDrop
 	case !tunnel && isMesh:
 		return bpfobj.PlexusDropReasonDROP_PLAINTEXT
 	}
+	if tunnel && !m.ours(local) {
+		return bpfobj.PlexusDropReasonDROP_TUNNEL_LOCAL
+	}
 	for _, h := range m.pinholes {
 		everybody := !h.Remote.IsValid()
 		if h.Direction == d && h.Protocol == s.protocol && h.Port == s.port && (everybody || h.Remote.Contains(remote)) {
@@ -91,6 +94,12 @@ func (m model) judge(s sight, d policy.Direction, tunnel bool) bpfobj.PlexusDrop
 		id = m.stranger(remote)
 	}
 	return m.ask(id, d, s)
+}
+
+// ours reports whether a is an address of the host.
+func (m model) ours(a netip.Addr) bool {
+	peer, _ := longest(m.peers, a)
+	return peer.Flags&datapath.PeerLocal != 0
 }
 
 func (m model) stranger(a netip.Addr) mesh.Identity {

@@ -60,22 +60,18 @@ func TestOpenNeedsOptions(t *testing.T) {
 
 // TestOpenRefusesForeignMaps meets a map of our name that has another layout.
 func TestOpenRefusesForeignMaps(t *testing.T) {
-	for _, name := range []string{bpfobj.PlexusMapPlexusIpcacheV1, bpfobj.PlexusMapPlexusCtV1, bpfobj.PlexusMapPlexusStateV1} {
+	for _, name := range []string{bpfobj.PlexusMapPlexusIpcacheV1, bpfobj.PlexusMapPlexusCtV2, bpfobj.PlexusMapPlexusStateV1} {
 		t.Run(name, func(t *testing.T) {
 			netnstest.Run(t, func() {
 				if err := makeRoot(testRoot); err != nil {
 					t.Fatal(err)
 				}
-				m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: 1024})
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer m.Close()
+				m := newMap(t, &ebpf.MapSpec{Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: 1024})
 				pin := filepath.Join(mapDir(testRoot), name)
 				if err := m.Pin(pin); err != nil {
 					t.Fatal(err)
 				}
-				_, err = Open(testOptions())
+				_, err := Open(testOptions())
 				if !errors.Is(err, ebpf.ErrMapIncompatible) || !strings.Contains(err.Error(), pin) || !strings.Contains(err.Error(), "plexusd cleanup") {
 					t.Errorf("error %v does not name the map and the remedy", err)
 				}
@@ -124,7 +120,7 @@ func TestFlowTableKeepsItsSize(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer d.Close()
-		if n := d.objs.PlexusCtV1.MaxEntries(); n != 1024 || !strings.Contains(log.String(), "have=1024 want=2048") {
+		if n := d.objs.PlexusCtV2.MaxEntries(); n != 1024 || !strings.Contains(log.String(), "have=1024 want=2048") {
 			t.Errorf("size %d, log %q", n, log.String())
 		}
 	})

@@ -57,7 +57,8 @@ func TestBareIPDevice(t *testing.T) {
 				wire, d := newTUN(t, "plxtun0", "10.210.0.1/16", "fd00::1/64"), openWith(t, how.forbidTCX)
 				h := &host{t: t, Datapath: d}
 				h.peers(map[string]datapath.Peer{
-					"10.210.0.2/32": {Identity: 300, Flags: datapath.PeerMesh}, "fd00::2/128": {Identity: 300, Flags: datapath.PeerMesh},
+					"10.210.0.2/32": {Identity: 300, Flags: datapath.PeerMesh}, "10.210.0.1/32": {Identity: 301, Flags: datapath.PeerMesh | datapath.PeerLocal},
+					"fd00::2/128": {Identity: 300, Flags: datapath.PeerMesh}, "fd00::1/128": {Identity: 301, Flags: datapath.PeerMesh | datapath.PeerLocal},
 				})
 				h.load(rules{port(300, policy.Ingress, udp, 7): {Rule: 1}}.set())
 				if err := d.EnsureLinks([]datapath.Link{{Name: "plxtun0", Tunnel: true}}); err != nil {
