@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The way of most packets: one of an open flow that this CPU saw a moment ago.
+/* The way of most packets: one of a flow that this CPU saw a moment ago.
  *
  * On machines whose kernel guards each return against speculation, a call costs
  * more than the work that it does: a hash map's lookup 25 to 35 ns, the clock 40.
@@ -149,8 +149,8 @@ static __always_inline int brief_packet(struct __sk_buff *skb, struct brief *b, 
 	return proto == bpf_htons(ETH_P_IPV6) && brief_ipv6(b, l3, end, outgoing, tunnel);
 }
 
-/* cache_passes reports whether a packet belongs to an open flow that is known
- * here, and accounts for it.
+/* cache_passes reports whether a packet belongs to a flow that is known here, and
+ * accounts for it.
  */
 static __always_inline int cache_passes(struct __sk_buff *skb, int outgoing, int tunnel)
 {
@@ -164,6 +164,8 @@ static __always_inline int cache_passes(struct __sk_buff *skb, int outgoing, int
 	c = bpf_map_lookup_elem(&plexus_cache_v1, &index);
 	if (!c || !cache_holds(c, &b.words) || c->revision != policy_revision() || c->until <= bpf_jiffies64())
 		return 0;
+	if (c->way == (outgoing ? CACHE_INCOMING : CACHE_OUTGOING))
+		return 0;
 	cache_count(c, outgoing, b.length);
 	count(counter_index(DROP_NONE, outgoing, tunnel), b.length);
 	return 1;
@@ -172,8 +174,10 @@ static __always_inline int cache_passes(struct __sk_buff *skb, int outgoing, int
 /* cache_settle adds what an entry has counted to its flow. */
 static __always_inline void cache_settle(struct cache_entry *c)
 {
-	struct ct_value *e = bpf_map_lookup_elem(&plexus_ct_v2, &c->key);
+	struct ct_value *e;
+	int kept;
 
+	e = ct_find(&c->key, &kept);
 	if (e) {
 		__sync_fetch_and_add(&e->rx_packets, c->rx_packets);
 		__sync_fetch_and_add(&e->rx_bytes, c->rx_bytes);
@@ -186,11 +190,24 @@ static __always_inline void cache_settle(struct cache_entry *c)
 	c->tx_bytes = 0;
 }
 
-/* cache_put makes an open flow known here for a time, in place of the one that
- * was. No time at all ends what the entry says: a reset is for the flow to judge,
- * and for what follows it.
+/* cache_way is that of packets which tell a flow nothing new: all of an open one;
+ * before there is an answer, those of the side that began, and afterwards, until
+ * that side goes on, those of the other.
  */
-static __noinline int cache_put(struct ct_key *key, __u32 revision, __u32 jiffies)
+static __always_inline enum cache_way cache_way(__u8 flags, __u8 direction, int settled)
+{
+	if (settled)
+		return CACHE_BOTH;
+	if (flags & CT_REPLY_SEEN)
+		direction = !direction;
+	return direction == DIRECTION_EGRESS ? CACHE_OUTGOING : CACHE_INCOMING;
+}
+
+/* cache_put makes a flow known here for a time, in place of the one that was. No
+ * time at all ends what the entry says: a reset is for the flow to judge, and for
+ * what follows it.
+ */
+static __noinline int cache_put(struct ct_key *key, __u32 revision, enum cache_way way, __u32 jiffies)
 {
 	__u32 index = cache_index((const struct words *)key);
 	struct cache_entry *c = bpf_map_lookup_elem(&plexus_cache_v1, &index);
@@ -201,6 +218,7 @@ static __noinline int cache_put(struct ct_key *key, __u32 revision, __u32 jiffie
 		cache_settle(c);
 	c->key = *key;
 	c->revision = revision;
+	c->way = way;
 	c->until = bpf_jiffies64() + jiffies;
 	return 0;
 }

@@ -150,12 +150,11 @@ static __noinline int ct_keep(struct ct_key *key, struct ct_value *e)
 {
 	struct ct_value copy = *e;
 
-	if (bpf_map_update_elem(&plexus_ct_v2, key, &copy, BPF_NOEXIST)) {
+	if (bpf_map_update_elem(&plexus_ct_v2, key, &copy, BPF_NOEXIST))
 		count(COUNTER_TABLE_FULL, 0);
-		return 0;
-	}
-	bpf_map_delete_elem(&plexus_opening_v1, key);
-	return 1;
+	else
+		bpf_map_delete_elem(&plexus_opening_v1, key);
+	return 0;
 }
 
 /* ct_create makes a new flow known, in the place of one of the same key that is

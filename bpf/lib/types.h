@@ -123,8 +123,17 @@ struct ct_value {
 };
 _Static_assert(sizeof(struct ct_value) == 64, "shared with Go");
 
-/* An open flow in plexus_cache_v1, so that its next packets on this CPU need no
- * call. What it counts is added to the flow's own counters when the entry ends.
+/* Which packets of a flow its entry in plexus_cache_v1 speaks for. The others have
+ * something to tell the flow.
+ */
+enum cache_way {
+	CACHE_BOTH = 0,
+	CACHE_INCOMING = 1,
+	CACHE_OUTGOING = 2,
+};
+
+/* A flow in plexus_cache_v1, so that its next packets on this CPU need no call.
+ * What it counts is added to the flow's own counters when the entry ends.
  */
 struct cache_entry {
 	struct ct_key key;
@@ -132,7 +141,8 @@ struct cache_entry {
 	__u32 revision; /* judged under it; 0 in an entry without a flow */
 	__u32 rx_packets;
 	__u32 tx_packets;
-	__u32 pad;
+	__u8 way; /* enum cache_way */
+	__u8 pad[3];
 	__u64 rx_bytes;
 	__u64 tx_bytes;
 };

@@ -40,14 +40,17 @@ static __always_inline void verdict_kept(struct verdict *v, struct ct_value *e, 
 static __always_inline void verdict_known(struct ct_key *key, struct ct_value *e, const struct packet *p, int kept, __u64 now)
 {
 	__u32 revision = e->revision;
-	__u8 state;
+	__u32 jiffies = CACHE_JIFFIES;
+	enum cache_way way;
 
 	ct_touch(e, p, now);
-	state = e->tcp_state;
-	if (!kept && (!ct_is_open(e, p) || !ct_keep(key, e)))
-		return;
+	if (e->tcp_state == TCP_STATE_SYN || e->tcp_state == TCP_STATE_CLOSING)
+		jiffies = 0;
+	way = cache_way(e->flags, e->direction, kept || ct_is_open(e, p));
+	if (!kept && ct_is_open(e, p))
+		ct_keep(key, e);
 	if (p->protocol == IPPROTO_UDP || p->protocol == IPPROTO_TCP)
-		cache_put(key, revision, state == TCP_STATE_NONE || state == TCP_STATE_ESTABLISHED ? CACHE_JIFFIES : 0);
+		cache_put(key, revision, way, jiffies);
 }
 
 /* verdict_new judges a packet that no entry covers. e is one that does not. */

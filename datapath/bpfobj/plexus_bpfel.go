@@ -25,7 +25,8 @@ type PlexusCacheEntry struct {
 	Revision  uint32
 	RxPackets uint32
 	TxPackets uint32
-	Pad       uint32
+	Way       uint8
+	Pad       [3]uint8
 	RxBytes   uint64
 	TxBytes   uint64
 }
