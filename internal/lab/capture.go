@@ -102,7 +102,7 @@ func (h *Host) packetSocket() (*os.File, error) {
 		return nil, err
 	}
 	fd := -1
-	err := h.onThread(func() (err error) {
+	err := h.Enter(func() (err error) {
 		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 		return err
 	})
@@ -133,9 +133,11 @@ func listenAll(fd, index int) error {
 	return nil
 }
 
-// onThread calls fn on a thread in the host's network namespace. A thread that
-// cannot return stays locked, and ends with its goroutine.
-func (h *Host) onThread(fn func() error) error {
+// Enter calls fn on a thread in the host's network namespace: sockets that fn opens
+// are of that host. Files are this machine's, and goroutines that fn starts are not
+// in the namespace. A thread that cannot return stays locked, and ends with its
+// goroutine.
+func (h *Host) Enter(fn func() error) error {
 	there, err := os.Open(h.nsPath())
 	if err != nil {
 		return fmt.Errorf("open network namespace of %s: %w", h.Name, err)

@@ -149,7 +149,7 @@ func percentiles(what string, target time.Duration, samples []time.Duration) res
 	s := slices.Sorted(slices.Values(samples))
 	at := func(p int) time.Duration { return s[min(len(s)-1, len(s)*p/100)].Round(time.Millisecond) }
 	return result{
-		what: what, target: fmt.Sprintf("< %v", target), met: when(at(99) < target),
-		measured: fmt.Sprintf("%v (median %v, at most %v, %d times)", at(99), at(50), at(100), len(s)),
+		What: what, Target: fmt.Sprintf("< %v", target), Met: when(at(99) < target),
+		Measured: fmt.Sprintf("%v (median %v, at most %v, %d times)", at(99), at(50), at(100), len(s)),
 	}
 }

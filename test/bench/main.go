@@ -2,10 +2,16 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
+
+	"github.com/plexusmesh/plexus/test/bench/contest"
 )
 
 func main() {
@@ -15,41 +21,125 @@ func main() {
 	if len(args) > 0 && args[0] == "probe" {
 		run, args = probe, args[1:]
 	}
-	if err := run(ctx, args); err != nil {
+	if err := run(ctx, args); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-// parts are the measurements, memory late: by then the daemons have done some
-// work, and not yet filled their memory of flows.
-var parts = []struct {
+// options are those of the command line.
+type options struct {
+	quick  bool
+	output string
+	loads  string
+	parts  []string // none for all
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	f := flag.NewFlagSet("plexus-bench", flag.ContinueOnError)
+	f.BoolVar(&o.quick, "quick", false, "a tenth of the rounds of datapath: enough to see a large change")
+	f.StringVar(&o.output, "o", "text", "what to print: text, or json")
+	f.StringVar(&o.loads, "load", "", "only these loads of datapath: udp,stream,connections")
+	f.Usage = func() {
+		fmt.Fprintf(f.Output(), "usage: plexus-bench [flags] [joins|policy|throughput|memory|changes|datapath]...\n")
+		f.PrintDefaults()
+	}
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	o.parts = f.Args()
+	for _, name := range o.parts {
+		if name != "datapath" && !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) {
+			return o, fmt.Errorf("measure %q: there is no such measurement: see plexus-bench -h", name)
+		}
+	}
+	if o.output != "text" && o.output != "json" {
+		return o, fmt.Errorf("print as %q: want text or json", o.output)
+	}
+	return o, nil
+}
+
+func (o options) wants(part string) bool { return len(o.parts) == 0 || slices.Contains(o.parts, part) }
+
+// part is a measurement on whole daemons.
+type part struct {
 	name string
 	run  func(context.Context, *mesh) ([]result, error)
-}{{"joins", joins}, {"policy", applies}, {"throughput", throughput}, {"memory", memory}, {"changes", changes}}
+}
 
-// measure makes the named measurements, or all, on one mesh.
-func measure(ctx context.Context, names []string) (err error) {
-	m, err := newMesh(ctx)
+// parts are in order, memory late: by then the daemons have done some work, and
+// not yet filled their memory of flows.
+var parts = []part{{"joins", joins}, {"policy", applies}, {"throughput", throughput}, {"memory", memory}, {"changes", changes}}
+
+// measure makes the named measurements, or all.
+func measure(ctx context.Context, args []string) error {
+	o, err := parse(args)
 	if err != nil {
 		return err
+	}
+	results, err := onMesh(ctx, o)
+	if err != nil {
+		return err
+	}
+	var report contest.Report
+	if o.wants("datapath") {
+		if report, err = side(ctx, o); err != nil {
+			return err
+		}
+		for _, c := range report.Checks() {
+			results = append(results, result{c.What, c.Target, c.Measured, when(c.Met)})
+		}
+	}
+	if o.output == "json" {
+		return json.NewEncoder(os.Stdout).Encode(document{Results: results, Datapath: report})
+	}
+	report.Markdown(os.Stdout)
+	return printTable(os.Stdout, results)
+}
+
+// document is what -o json prints.
+type document struct {
+	Results  []result       `json:"results"`
+	Datapath contest.Report `json:"datapath"`
+}
+
+// side has the datapath measured side by side with other filters.
+func side(ctx context.Context, o options) (contest.Report, error) {
+	opts := contest.Options{Log: os.Stderr}
+	if o.quick {
+		opts.Rounds = 7
+	}
+	if o.loads != "" {
+		opts.Loads = strings.Split(o.loads, ",")
+	}
+	return contest.Run(ctx, opts)
+}
+
+// onMesh makes the measurements of whole daemons, on one mesh.
+func onMesh(ctx context.Context, o options) (results []result, err error) {
+	if !slices.ContainsFunc(parts, func(p part) bool { return o.wants(p.name) }) {
+		return nil, nil
+	}
+	m, err := newMesh(ctx)
+	if err != nil {
+		return nil, err
 	}
 	defer func() {
 		if cerr := m.lab.Close(); err == nil {
 			err = cerr
 		}
 	}()
-	var results []result
-	for _, part := range parts {
-		if len(names) > 0 && !slices.Contains(names, part.name) {
+	for _, p := range parts {
+		if !o.wants(p.name) {
 			continue
 		}
-		fmt.Fprintf(os.Stderr, "measuring %s\n", part.name)
-		some, err := part.run(ctx, m)
+		fmt.Fprintf(os.Stderr, "measuring %s\n", p.name)
+		some, err := p.run(ctx, m)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		results = append(results, some...)
 	}
-	return printTable(os.Stdout, results)
+	return results, nil
 }

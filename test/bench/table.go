@@ -10,8 +10,10 @@ import (
 
 // result is one line of the table.
 type result struct {
-	what, target, measured string
-	met                    verdict
+	What     string  `json:"what"`
+	Target   string  `json:"target,omitempty"`
+	Measured string  `json:"measured"`
+	Met      verdict `json:"met"`
 }
 
 type verdict string
@@ -33,7 +35,7 @@ func printTable(w io.Writer, results []result) error {
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(t, "WHAT\tTARGET\tMEASURED\t")
 	for _, r := range results {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", r.what, r.target, r.measured, r.met)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", r.What, r.Target, r.Measured, r.Met)
 	}
 	return t.Flush()
 }
@@ -51,7 +53,7 @@ func latency(what string, target time.Duration, samples []time.Duration) result 
 	s := spreadOf(samples)
 	const ms = time.Millisecond
 	return result{
-		what: what, target: fmt.Sprintf("< %v", target), met: when(s.median < target),
-		measured: fmt.Sprintf("%v (%v to %v, %d times)", s.median.Round(ms), s.least.Round(ms), s.most.Round(ms), len(samples)),
+		What: what, Target: fmt.Sprintf("< %v", target), Met: when(s.median < target),
+		Measured: fmt.Sprintf("%v (%v to %v, %d times)", s.median.Round(ms), s.least.Round(ms), s.most.Round(ms), len(samples)),
 	}
 }
