@@ -30,27 +30,36 @@ static __always_inline int is_link_upkeep(const struct packet *p)
 	return p->flags & PACKET_ND && (p->outgoing || !p->tunnel);
 }
 
-static __always_inline int finish(struct __sk_buff *skb, struct packet *p, struct verdict *v)
+static __always_inline int finish(struct __sk_buff *skb, struct scratch *s)
 {
-	count(counter_index(v->reason, p->outgoing, p->tunnel), p->length);
-	if (v->reason || v->report)
-		report(skb, p, v);
-	return v->reason ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	struct packet *p = &s->packet;
+	__u8 reason = s->verdict.reason;
+
+	count(counter_index(reason, p->outgoing, p->tunnel), p->length);
+	if (reason || s->verdict.report)
+		report(skb, p, &s->verdict);
+	return reason ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
 static __always_inline int police(struct __sk_buff *skb, enum direction direction, enum device device)
 {
-	struct packet p = { .outgoing = direction, .tunnel = device };
-	struct verdict v = { .direction = direction };
-	__be16 proto = parse_link(skb, &p.l3);
+	struct scratch *s = scratch_get();
+	__be16 proto;
+	__u32 l3;
 
-	p.length = skb->len - p.l3;
-	if (proto != bpf_htons(ETH_P_IP) && proto != bpf_htons(ETH_P_IPV6))
-		return finish(skb, &p, &v); /* ARP, LLDP, …: policy speaks of IP alone */
-	v.reason = parse_network(skb, &p, proto == bpf_htons(ETH_P_IPV6));
-	if (!v.reason && !is_link_upkeep(&p))
-		verdict_of(skb, &p, &v);
-	return finish(skb, &p, &v);
+	if (!s)
+		return TC_ACT_SHOT; /* never: it has one entry */
+	proto = parse_link(skb, &l3);
+	s->packet = (struct packet){ .outgoing = direction, .tunnel = device, .l3 = l3, .length = skb->len - l3 };
+	s->verdict = (struct verdict){ .direction = direction };
+	if (proto == bpf_htons(ETH_P_IPV6))
+		s->packet.flags = PACKET_IPV6;
+	else if (proto != bpf_htons(ETH_P_IP))
+		return finish(skb, s); /* ARP, LLDP, …: policy speaks of IP alone */
+	s->verdict.reason = parse_packet(skb, 0);
+	if (!s->verdict.reason && !is_link_upkeep(&s->packet))
+		verdict_of(skb, s);
+	return finish(skb, s);
 }
 
 static __always_inline int decide(struct __sk_buff *skb, enum direction direction, enum device device)

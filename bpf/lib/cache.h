@@ -207,16 +207,21 @@ static __always_inline enum cache_way cache_way(__u8 flags, __u8 direction, int 
  * time at all ends what the entry says: a reset is for the flow to judge, and for
  * what follows it.
  */
-static __noinline int cache_put(struct ct_key *key, __u32 revision, enum cache_way way, __u32 jiffies)
+__noinline int cache_put(struct __sk_buff *skb, __u32 revision, __u32 way, __u32 jiffies)
 {
-	__u32 index = cache_index((const struct words *)key);
-	struct cache_entry *c = bpf_map_lookup_elem(&plexus_cache_v1, &index);
+	struct scratch *s = scratch_get();
+	struct cache_entry *c;
+	__u32 index;
 
+	if (!skb || !s)
+		return 0;
+	index = cache_index((const struct words *)&s->key);
+	c = bpf_map_lookup_elem(&plexus_cache_v1, &index);
 	if (!c)
 		return 0;
 	if (c->rx_packets | c->tx_packets)
 		cache_settle(c);
-	c->key = *key;
+	c->key = s->key;
 	c->revision = revision;
 	c->way = way;
 	c->until = bpf_jiffies64() + jiffies;

@@ -116,6 +116,16 @@ struct {
 	__type(value, struct cache_entry);
 } plexus_cache_v1 SEC(".maps");
 
+/* What a CPU has read of the packet at hand (lib/packet.h). */
+struct scratch;
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} plexus_scratch_v1 SEC(".maps");
+
 /* Ports of fragmented packets whose first fragment was seen. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

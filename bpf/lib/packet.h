@@ -55,6 +55,27 @@ struct subject {
 	__u8 pad[2];
 };
 
+/* What the programs of a CPU know of the packet at hand, one packet at a time:
+ * softirqs are off while they run. The verifier does not follow values into a
+ * map, so that what was read or decided multiplies no branch behind it, and global
+ * functions, which it looks at once by themselves, can share it on every kernel.
+ */
+struct scratch {
+	struct packet packet;
+	struct packet quoted; /* that an ICMP error quotes */
+	struct subject subject;
+	struct verdict verdict;
+	__u32 pad;
+	struct ct_key key; /* of the flow that is asked about */
+};
+
+static __always_inline struct scratch *scratch_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&plexus_scratch_v1, &zero);
+}
+
 static __always_inline const struct addr *packet_remote(const struct packet *p)
 {
 	return p->outgoing ? &p->dst : &p->src;

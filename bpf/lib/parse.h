@@ -182,14 +182,26 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
 }
 
 /* parse_network reads everything from the network header at p->l3 on. */
-static __noinline int parse_network(struct __sk_buff *skb, struct packet *p, int ipv6)
+static __always_inline int parse_network(struct __sk_buff *skb, struct packet *p)
 {
-	int reason;
+	int reason = p->flags & PACKET_IPV6 ? parse_ipv6(skb, p) : parse_ipv4(skb, p);
 
-	reason = ipv6 ? parse_ipv6(skb, p) : parse_ipv4(skb, p);
 	if (reason || p->flags & PACKET_LATER_FRAGMENT)
 		return reason;
 	return parse_transport(skb, p);
+}
+
+/* parse_packet reads the packet at hand, or the one that it quotes, into the
+ * scratch of this CPU. Its first fields are there. It is a global function, like
+ * walk_extensions.
+ */
+__noinline int parse_packet(struct __sk_buff *skb, __u32 quoted)
+{
+	struct scratch *s = scratch_get();
+
+	if (!s)
+		return DROP_TRUNCATED;
+	return parse_network(skb, quoted ? &s->quoted : &s->packet);
 }
 
 #endif

@@ -67,12 +67,23 @@ static __always_inline int guard(const struct subject *s, __u8 flags)
 	return reason ? reason : guard_members(s, flags);
 }
 
-/* judge fills in who the peer is, which rule decided, and the reason to drop. */
-static __noinline int judge(struct verdict *v, struct subject *s)
+/* judge decides about the subject: who the peer is, by which rule, and the reason
+ * to drop.
+ */
+__noinline int judge(struct __sk_buff *skb)
 {
-	struct ipcache_value *peer = ipcache_lookup(&s->remote);
-	__u32 slot = v->revision & (POLICY_SLOTS - 1);
+	struct scratch *x = scratch_get();
+	struct ipcache_value *peer;
+	struct subject *s;
+	struct verdict *v;
+	__u32 slot;
 
+	if (!skb || !x)
+		return 0;
+	s = &x->subject;
+	v = &x->verdict;
+	peer = ipcache_lookup(&s->remote);
+	slot = v->revision & (POLICY_SLOTS - 1);
 	v->report = 1;
 	v->rule = 0;
 	v->identity = peer ? peer->identity : identity_of_stranger(&s->remote, slot);

@@ -199,6 +199,76 @@ type PlexusPrefixKey struct {
 	Addr      PlexusAddr
 }
 
+type PlexusScratch struct {
+	_      structs.HostLayout
+	Packet struct {
+		_                structs.HostLayout
+		Src              PlexusAddr
+		Dst              PlexusAddr
+		Sport            uint16
+		Dport            uint16
+		PolicyPort       uint16
+		Protocol         uint8
+		TcpFlags         uint8
+		IcmpType         uint8
+		Flags            uint8
+		Outgoing         uint8
+		Tunnel           uint8
+		FragmentId       uint32
+		Length           uint32
+		L3               uint32
+		L4               uint32
+		FragmentProtocol uint8
+		Quoted           uint8
+		Pad              [2]uint8
+	}
+	Quoted struct {
+		_                structs.HostLayout
+		Src              PlexusAddr
+		Dst              PlexusAddr
+		Sport            uint16
+		Dport            uint16
+		PolicyPort       uint16
+		Protocol         uint8
+		TcpFlags         uint8
+		IcmpType         uint8
+		Flags            uint8
+		Outgoing         uint8
+		Tunnel           uint8
+		FragmentId       uint32
+		Length           uint32
+		L3               uint32
+		L4               uint32
+		FragmentProtocol uint8
+		Quoted           uint8
+		Pad              [2]uint8
+	}
+	Subject struct {
+		_         structs.HostLayout
+		Remote    PlexusAddr
+		Local     PlexusAddr
+		Direction uint8
+		Protocol  uint8
+		Port      uint16
+		Tunnel    uint8
+		Outgoing  uint8
+		Pad       [2]uint8
+	}
+	Verdict struct {
+		_         structs.HostLayout
+		Identity  uint32
+		Rule      uint32
+		Revision  uint32
+		Reason    uint8
+		Direction uint8
+		Reply     uint8
+		Report    uint8
+	}
+	Pad uint32
+	_   [4]byte
+	Key PlexusCtKey
+}
+
 type PlexusState struct {
 	_        structs.HostLayout
 	Revision uint32
@@ -229,6 +299,7 @@ const (
 	PlexusMapPlexusOpeningV1     = "plexus_opening_v1"
 	PlexusMapPlexusPinholeV2     = "plexus_pinhole_v2"
 	PlexusMapPlexusPolicyV1      = "plexus_policy_v1"
+	PlexusMapPlexusScratchV1     = "plexus_scratch_v1"
 	PlexusMapPlexusStateV1       = "plexus_state_v1"
 	PlexusProgFromNetdev         = "from_netdev"
 	PlexusProgFromTunnel         = "from_tunnel"
@@ -311,6 +382,7 @@ type PlexusMapSpecs struct {
 	PlexusOpeningV1  *ebpf.MapSpec `ebpf:"plexus_opening_v1"`
 	PlexusPinholeV2  *ebpf.MapSpec `ebpf:"plexus_pinhole_v2"`
 	PlexusPolicyV1   *ebpf.MapSpec `ebpf:"plexus_policy_v1"`
+	PlexusScratchV1  *ebpf.MapSpec `ebpf:"plexus_scratch_v1"`
 	PlexusStateV1    *ebpf.MapSpec `ebpf:"plexus_state_v1"`
 }
 
@@ -363,6 +435,7 @@ type PlexusMaps struct {
 	PlexusOpeningV1  *ebpf.Map `ebpf:"plexus_opening_v1"`
 	PlexusPinholeV2  *ebpf.Map `ebpf:"plexus_pinhole_v2"`
 	PlexusPolicyV1   *ebpf.Map `ebpf:"plexus_policy_v1"`
+	PlexusScratchV1  *ebpf.Map `ebpf:"plexus_scratch_v1"`
 	PlexusStateV1    *ebpf.Map `ebpf:"plexus_state_v1"`
 }
 
@@ -379,6 +452,7 @@ func (m *PlexusMaps) Close() error {
 		m.PlexusOpeningV1,
 		m.PlexusPinholeV2,
 		m.PlexusPolicyV1,
+		m.PlexusScratchV1,
 		m.PlexusStateV1,
 	)
 }

@@ -37,6 +37,7 @@ func (d *Datapath) fields() map[string]**ebpf.Map {
 		bpfobj.PlexusMapPlexusOpeningV1:  &d.objs.PlexusOpeningV1,
 		bpfobj.PlexusMapPlexusPinholeV2:  &d.objs.PlexusPinholeV2,
 		bpfobj.PlexusMapPlexusPolicyV1:   &d.objs.PlexusPolicyV1,
+		bpfobj.PlexusMapPlexusScratchV1:  &d.objs.PlexusScratchV1,
 		bpfobj.PlexusMapPlexusStateV1:    &d.objs.PlexusStateV1,
 	}
 }
