@@ -247,7 +247,8 @@ func (a *agent) farewell(ctx context.Context, m *member, force bool) error {
 func (a *agent) forget(ctx context.Context) error {
 	dir := a.opts.Config.StateDir
 	return errors.Join(a.undo(ctx, nil), bootstrap.Remove(dir),
-		atomicfile.Remove(snapshotFile(dir)), atomicfile.Remove(trialFile(dir)), atomicfile.Remove(disarmedFile(dir)))
+		atomicfile.Remove(snapshotFile(dir)), atomicfile.Remove(trialFile(dir)), atomicfile.Remove(disarmedFile(dir)),
+		atomicfile.Remove(bootFile(dir)))
 }
 
 // addresses returns those that other hosts may reach this one at.

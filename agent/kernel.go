@@ -10,6 +10,7 @@ import (
 
 	"github.com/plexusmesh/plexus/agent/config"
 	"github.com/plexusmesh/plexus/datapath/bpfmap"
+	"github.com/plexusmesh/plexus/datapath/device"
 	"github.com/plexusmesh/plexus/datapath/loader"
 	"github.com/plexusmesh/plexus/datapath/route"
 	"github.com/plexusmesh/plexus/encryption"
@@ -26,6 +27,7 @@ type kernel struct {
 	helper    []string // command that runs wireguard-go for a device
 	key       encryption.PrivateKey
 	known     bool // whether the mesh had this host before this run
+	fresh     bool // whether no earlier run of this boot has left a tunnel
 	programs  *loader.Datapath
 	maps      *bpfmap.Maps
 	verdicts  *verdicts
@@ -39,18 +41,28 @@ type kernel struct {
 // openKernel loads programs and adopts what an earlier run pinned. It attaches
 // and changes nothing.
 func openKernel(o Options, key encryption.PrivateKey) (*kernel, error) {
+	k, err := openDatapath(o)
+	if err != nil {
+		return nil, err
+	}
+	k.helper, k.key, k.fresh = o.Helper, key, !device.Exists(o.Config.WireGuard.Device)
+	tunnel, derr := wg.New(wg.Options{Name: o.Config.WireGuard.Device})
+	routes, rerr := route.New(route.Options{Device: o.Config.WireGuard.Device})
+	if err := errors.Join(derr, rerr); err != nil {
+		return nil, errors.Join(err, k.programs.Close())
+	}
+	k.wireguard, k.routes = tunnel, routes
+	return k, nil
+}
+
+// openDatapath opens what judges packets, and nothing of the tunnel.
+func openDatapath(o Options) (*kernel, error) {
 	programs, err := loader.Open(loader.Options{Root: o.Config.BPFRoot, CTSize: uint32(o.Config.Conntrack.Size), Logger: o.Logger})
 	if err != nil {
 		return nil, err
 	}
-	k := &kernel{cfg: o.Config, logger: o.Logger, helper: o.Helper, key: key, programs: programs, maps: programs.Maps()}
+	k := &kernel{cfg: o.Config, logger: o.Logger, programs: programs, maps: programs.Maps()}
 	k.verdicts = &verdicts{maps: k.maps.Policy}
-	device, derr := wg.New(wg.Options{Name: o.Config.WireGuard.Device})
-	routes, rerr := route.New(route.Options{Device: o.Config.WireGuard.Device})
-	if err := errors.Join(derr, rerr); err != nil {
-		return nil, errors.Join(err, programs.Close())
-	}
-	k.wireguard, k.routes = device, routes
 	return k, nil
 }
 

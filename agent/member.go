@@ -50,6 +50,7 @@ type member struct {
 	store      *state.Store
 	keeper     *snapshot.Keeper
 	probation  *probation
+	reminder   *reminder
 	directory  *localpolicy.Directory
 	serving    *serving // nil on a host that is no server
 
@@ -119,6 +120,9 @@ func (m *member) remember() (err error) {
 	if m.probation, err = openProbation(cfg.StateDir, m.logger); err != nil {
 		return err
 	}
+	if m.reminder, err = openReminder(cfg.StateDir, m.logger); err != nil {
+		return err
+	}
 	m.suspension = loadSuspension(cfg.StateDir)
 	o := localpolicy.Options{Dir: cfg.Policy.Dir, Logger: m.logger, Changed: m.setOwn}
 	if img := m.keeper.Earlier(); img != nil {
@@ -166,11 +170,7 @@ func (m *member) open(tlsConfig *tls.Config) (err error) {
 
 // listen prepares a mirror for each source.
 func (m *member) listen(etcd mirror.Lister) error {
-	var ranks []string
-	for _, s := range m.sources {
-		ranks = append(ranks, s.name)
-	}
-	m.store = state.New(ranks...)
+	m.store = newStore(m.sources)
 	f := feed{client: etcd, store: m.store, keep: m.keeper, refused: m.refused, logger: m.logger}
 	for _, s := range m.sources {
 		mir, err := f.mirror(s)
@@ -180,6 +180,15 @@ func (m *member) listen(etcd mirror.Lister) error {
 		m.mirrors = append(m.mirrors, mir)
 	}
 	return nil
+}
+
+// newStore returns a store that believes the first of sources first.
+func newStore(sources []source) *state.Store {
+	var ranks []string
+	for _, s := range sources {
+		ranks = append(ranks, s.name)
+	}
+	return state.New(ranks...)
 }
 
 // Close lets go of what newMember opened. What the kernel holds stays in force.
@@ -201,7 +210,7 @@ func (m *member) Run(ctx context.Context) error {
 	watcher := device.NewWatcher(m.deviceOptions(), m.logger, m.setUplinks)
 	parts := []func(context.Context) error{
 		watcher.Run, m.directory.Run, m.publisher.Run, m.conductor.Run, m.planning, m.restoring, m.reporting, m.recording,
-		m.keeper.Run, m.probation.Run,
+		m.keeper.Run, m.probation.Run, m.reminder.Run,
 	}
 	for _, mir := range m.mirrors {
 		parts = append(parts, mir.Run)

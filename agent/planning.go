@@ -30,6 +30,7 @@ func (m *member) setUplinks(s device.State) {
 	m.mu.Lock()
 	m.uplinks = &s
 	m.mu.Unlock()
+	m.reminder.links(s.Uplinks)
 	signal(m.news)
 	signal(m.moved)
 }
@@ -75,6 +76,7 @@ func (m *member) look() {
 		m.logger.Warn("listening programs not found: what was found before counts", "error", err)
 		return
 	}
+	m.reminder.ssh(found.SSH)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.found = found
@@ -154,19 +156,24 @@ func (m *member) local() (plan.Local, bool) {
 	if m.uplinks == nil || len(m.uplinks.Uplinks) == 0 {
 		return plan.Local{}, false
 	}
+	return m.localLocked(*m.uplinks), true
+}
+
+// localLocked gathers the facts of this host, were these its uplinks.
+func (m *member) localLocked(uplinks device.State) plan.Local {
 	cfg := m.opts.Config
 	l := plan.Local{
 		Node: m.enrolment.Node, Cluster: m.enrolment.Cluster,
 		Mesh4: m.enrolment.Mesh4, Mesh6: m.enrolment.Mesh6, Pools: m.enrolment.Pools,
-		Device: cfg.WireGuard.Device, Addresses: m.uplinks.Addresses, MTU: m.uplinks.MTU,
+		Device: cfg.WireGuard.Device, Addresses: uplinks.Addresses, MTU: uplinks.MTU,
 		Services: m.servicesLocked(), PeerPinholes: m.failsafe.PeerRemotes(),
 		Policies: m.own.Policies, NamedPorts: m.namedPorts,
 		EveryCluster: !cfg.Policy.DefaultLocalCluster, Disarmed: m.suspension != nil,
 	}
-	for _, u := range m.uplinks.Uplinks {
+	for _, u := range uplinks.Uplinks {
 		l.Uplinks = append(l.Uplinks, u.Name)
 	}
-	return l, true
+	return l
 }
 
 // servicesLocked are what must stay reachable here.

@@ -39,9 +39,10 @@ func openKeeper(o Options, e control.Enrolment, sources []source) (*snapshot.Kee
 }
 
 // patience is how long this start waits for etcd. After a reboot the kernel
-// enforces nothing, and what the snapshot says is better than that at once.
+// enforces nothing, or what the boot guard has read from the snapshot, and there
+// is no tunnel: what the snapshot says is better than that at once.
 func (m *member) patience() time.Duration {
-	if m.kernel.verdicts.Empty() {
+	if m.kernel.fresh || m.kernel.verdicts.Empty() {
 		return 0
 	}
 	return restoreAfter

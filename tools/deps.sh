@@ -23,6 +23,7 @@ iperf3 iperf3
 wg wireguard-tools
 nc netcat-openbsd
 nft nftables
+systemd-analyze systemd
 '
 # Only "make generate" needs these; releases without them still build and test.
 generate_needs='

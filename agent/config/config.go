@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/spf13/pflag"
@@ -40,6 +41,7 @@ type Config struct {
 	Etcd      Etcd      `mapstructure:"etcd"`
 	Conntrack Conntrack `mapstructure:"conntrack"`
 	Flows     Flows     `mapstructure:"flows"`
+	Guard     Guard     `mapstructure:"guard"`
 }
 
 // Policy is where this host finds policies of its own, and how it reads all.
@@ -81,6 +83,25 @@ type Flows struct {
 	Capacity int `mapstructure:"capacity"` // flows
 }
 
+// Guard is what happens at boot, before the network comes up (plexusd guard).
+type Guard struct {
+	OnFailure  string        `mapstructure:"onFailure"`  // GuardOpen or GuardClosed: what a host does whose saved policy cannot be put in force
+	Timeout    time.Duration `mapstructure:"timeout"`    // after which a boot goes on, whatever is missing
+	Interfaces string        `mapstructure:"interfaces"` // GuardKnown or GuardPhysical: which interfaces are guarded
+}
+
+// Values of Guard.
+const (
+	GuardOpen     = "open"
+	GuardClosed   = "closed"
+	GuardKnown    = "known"    // those that this host last managed
+	GuardPhysical = "physical" // these, and all that look like hardware
+)
+
+// maxGuardTimeout is below what systemd/plexus-guard.service allows, so that the
+// guard itself says what is missing.
+const maxGuardTimeout = time.Minute
+
 // flagName turns a key into its flag: log.level is --log-level, and
 // policy.defaultLocalCluster is --policy-default-local-cluster.
 func flagName(key string) string {
@@ -112,6 +133,8 @@ func AddFlags(flags *pflag.FlagSet) {
 			flags.Bool(flagName(key), v, usage[key])
 		case []string:
 			flags.StringSlice(flagName(key), v, usage[key])
+		case time.Duration:
+			flags.Duration(flagName(key), v, usage[key])
 		}
 	}
 }
@@ -168,6 +191,7 @@ func (c Config) Validate() error {
 		c.validateInterfaces(), c.validateLog(), c.validateDevice(), c.validatePorts(),
 		between("conntrack.size", c.Conntrack.Size, 1024, 16<<20),
 		between("flows.capacity", c.Flows.Capacity, 1, 1<<24),
+		c.Guard.validate(),
 	)
 }
 
@@ -199,6 +223,20 @@ func (c Config) validateInterfaces() error {
 		if _, err := path.Match(name, ""); err != nil || name == "" || strings.ContainsAny(name, "/ \t\n") {
 			errs = append(errs, fmt.Errorf("interfaces: %q matches no interface: use a name, or a pattern such as eth*", name))
 		}
+	}
+	return errors.Join(errs...)
+}
+
+func (g Guard) validate() error {
+	var errs []error
+	if g.OnFailure != GuardOpen && g.OnFailure != GuardClosed {
+		errs = append(errs, fmt.Errorf("guard.onFailure %q is unknown: use %s or %s", g.OnFailure, GuardOpen, GuardClosed))
+	}
+	if g.Timeout < time.Second || g.Timeout > maxGuardTimeout {
+		errs = append(errs, fmt.Errorf("guard.timeout %v is out of range: use 1s to %v", g.Timeout, maxGuardTimeout))
+	}
+	if g.Interfaces != GuardKnown && g.Interfaces != GuardPhysical {
+		errs = append(errs, fmt.Errorf("guard.interfaces %q is unknown: use %s or %s", g.Interfaces, GuardKnown, GuardPhysical))
 	}
 	return errors.Join(errs...)
 }

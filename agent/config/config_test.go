@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -81,6 +82,9 @@ func TestBadInputIsNamed(t *testing.T) {
 		{"failsafe", "failsafe: [ssh from office]\n", `failsafe entry "ssh from office"`},
 		{"failsafe beside none", "failsafe: [none, ssh]\n", "none stands alone"},
 		{"named port", "named-ports: [pg]\n", `named-ports entry "pg"`},
+		{"guard", "guard: {onFailure: shut}\n", `guard.onFailure "shut" is unknown: use open or closed`},
+		{"guard for ever", "guard: {timeout: 5m}\n", "guard.timeout 5m0s is out of range"},
+		{"guard of nothing", "guard: {interfaces: none}\n", `guard.interfaces "none" is unknown`},
 		{"conntrack", "conntrack: {size: 5}\n", "conntrack.size 5 is out of range"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -207,5 +211,17 @@ func TestThePageIsComplete(t *testing.T) {
 		if usage[key] == "" {
 			t.Errorf("flag --%s has no text", flagName(key))
 		}
+	}
+}
+
+func TestGuardIsSetInEveryForm(t *testing.T) {
+	t.Setenv("PLEXUS_GUARD_ON_FAILURE", "closed")
+	c, err := load(t, "guard: {timeout: 30s}\n", "--guard-interfaces", "physical")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Guard{OnFailure: GuardClosed, Timeout: 30 * time.Second, Interfaces: GuardPhysical}
+	if diff := cmp.Diff(want, c.Guard); diff != "" {
+		t.Errorf("want -, got +:\n%s", diff)
 	}
 }

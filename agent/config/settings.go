@@ -1,6 +1,10 @@
 package config
 
-import "github.com/plexusmesh/plexus/agent/facts"
+import (
+	"time"
+
+	"github.com/plexusmesh/plexus/agent/facts"
+)
 
 // defaults hold the value of every key that nobody sets.
 var defaults = map[string]any{
@@ -22,6 +26,9 @@ var defaults = map[string]any{
 	"etcd.peer-port":             2380,
 	"conntrack.size":             262144,
 	"flows.capacity":             65535,
+	"guard.onFailure":            GuardOpen,
+	"guard.timeout":              30 * time.Second,
+	"guard.interfaces":           GuardKnown,
 }
 
 // usage holds the text of every flag.
@@ -44,4 +51,7 @@ var usage = map[string]string{
 	"etcd.peer-port":             "TCP port of the embedded etcd for its peers",
 	"conntrack.size":             "how many flows are tracked at most",
 	"flows.capacity":             "how many observed flows are kept in memory",
+	"guard.onFailure":            "what a boot does whose saved policy cannot be put in force: open or closed",
+	"guard.timeout":              "after which a boot goes on without what is missing, 1s to 1m",
+	"guard.interfaces":           "which interfaces plexusd guard attaches to at boot: known (those that this host last managed) or physical (these, and all that look like hardware)",
 }

@@ -35,7 +35,7 @@ the environment, which wins over the file.`,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	config.AddFlags(root.PersistentFlags())
-	root.AddCommand(newConfig(), newCleanup(), newWireGuard())
+	root.AddCommand(newConfig(), newGuard(), newCleanup(), newWireGuard())
 	return root
 }
 

@@ -170,6 +170,8 @@ func play(role string, args []string) int {
 		err = intrude(args, done)
 	case "knock":
 		err = knock(args[0], done)
+	case "without-bpf":
+		err = withoutBPF(args)
 	case "occupy":
 		err = occupy(args[0], done)
 	case "keys":
