@@ -66,8 +66,14 @@ func openDatapath(o Options) (*kernel, error) {
 	return k, nil
 }
 
-// Close lets go of everything and removes nothing.
-func (k *kernel) Close() error { return errors.Join(k.wireguard.Close(), k.programs.Close()) }
+// Close lets go of everything and removes nothing. Whoever comes next may be a
+// daemon of an older version.
+func (k *kernel) Close() error {
+	if err := k.programs.LeaveForOlder(); err != nil {
+		k.logger.Warn("an older version started next would not know all flows", "error", err)
+	}
+	return errors.Join(k.wireguard.Close(), k.programs.Close())
+}
 
 // policy is the resource that loads verdicts.
 func (k *kernel) policy() reconcile.Resource[plan.Desired] { return k.verdicts }

@@ -20,9 +20,9 @@ const batch = 4096
 
 // stateNames are those of datapath.Flow.State.
 var stateNames = map[uint8]string{
-	uint8(bpfobj.PlexusTcpStateTCP_STATE_SYN):         "syn",
-	uint8(bpfobj.PlexusTcpStateTCP_STATE_ESTABLISHED): "established",
-	uint8(bpfobj.PlexusTcpStateTCP_STATE_CLOSING):     "closing",
+	stateSyn:         "syn",
+	stateEstablished: "established",
+	stateClosing:     "closing",
 }
 
 // Flows are the tables of known flows.
@@ -56,16 +56,33 @@ func (f *Flows) List() ([]datapath.Flow, error) {
 
 // Seed makes flows known that were open before the programs could see them, so
 // that their next packet is judged in the direction that they were opened in,
-// whichever side sends it. A flow that is known already is left alone.
+// whichever side sends it. What a packet has made known since is taken back, as
+// it was judged without that knowledge, except for a connection that the programs
+// see open now, and for a flow that both sides have gone on with.
 func (f *Flows) Seed(flows []datapath.Flow) error {
 	var errs []error
 	for _, flow := range flows {
 		key, value := flowKeyOf(flow), seedOf(flow)
-		if err := f.open.Update(&key, &value, ebpf.UpdateNoExist); err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
-			errs = append(errs, fmt.Errorf("seed flow %s to %s: %w", flow.Local, flow.Remote, err))
-		}
+		errs = append(errs, f.seed(&key, &value))
 	}
 	return errors.Join(errs...)
+}
+
+func (f *Flows) seed(k *bpfobj.PlexusCtKey, v *bpfobj.PlexusCtValue) error {
+	have, kept, err := f.find(k)
+	if err != nil || kept || have != nil && have.TcpState == stateSyn && have.Expires >= uint64(sinceBoot()) {
+		return err
+	}
+	err = f.open.Update(k, v, ebpf.UpdateNoExist)
+	switch {
+	case err == nil && have != nil:
+		return forget(f.opening, k)
+	case err == nil || errors.Is(err, ebpf.ErrKeyExist): // it has moved there meanwhile
+		return nil
+	case errors.Is(err, errTableFull):
+		return put(f.opening, k, v)
+	}
+	return flowErr("seed", k, err)
 }
 
 // each calls fn for every entry of a table.
@@ -129,10 +146,10 @@ func seedOf(f datapath.Flow) bpfobj.PlexusCtValue {
 		Expires:    uint64(sinceBoot() + f.Expires),
 		PolicyPort: bpfobj.NetworkOrder(port),
 		Direction:  uint8(f.Direction),
-		Flags:      uint8(bpfobj.PlexusCtFlagsCT_REPLY_SEEN),
+		Flags:      replySeen,
 	}
 	if f.Protocol == unix.IPPROTO_TCP || f.Protocol == unix.IPPROTO_SCTP {
-		v.TcpState = uint8(bpfobj.PlexusTcpStateTCP_STATE_ESTABLISHED)
+		v.TcpState = stateEstablished
 	}
 	return v
 }

@@ -36,7 +36,7 @@ func hooks(device string, index int) []hook {
 // meets neither. A link that is as it should be is left alone. One link that
 // fails stops no other.
 func (d *Datapath) EnsureLinks(links []datapath.Link) error {
-	var errs []error
+	errs := []error{d.carryWritten()}
 	for _, l := range links {
 		errs = append(errs, d.ensureLink(l))
 	}

@@ -71,6 +71,11 @@ func (d *Datapath) load(spec *ebpf.CollectionSpec) error {
 	if err := d.openMaps(spec); err != nil {
 		return err
 	}
+	maps, err := bpfmap.New(&d.objs)
+	if err != nil {
+		return err
+	}
+	d.maps = maps
 	if err := d.carryOver(); err != nil {
 		return err
 	}
@@ -85,9 +90,7 @@ func (d *Datapath) load(spec *ebpf.CollectionSpec) error {
 		}
 		d.programs[v] = programs
 	}
-	maps, err := bpfmap.New(&d.objs)
-	d.maps = maps
-	return err
+	return nil
 }
 
 // verify returns the source of programs that has the kernel look at them, and keep

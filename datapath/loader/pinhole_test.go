@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
@@ -166,20 +165,7 @@ func olderPinholes(t testing.TB, open ...datapath.Pinhole) *ebpf.Program {
 	if err := m.Pin(filepath.Join(mapDir(testRoot), pinholesV1)); err != nil {
 		t.Fatal(err)
 	}
-	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "from_netdev", Type: ebpf.SchedCLS, License: "BSD",
-		Instructions: asm.Instructions{asm.LoadMapPtr(asm.R1, m.FD()), asm.Mov.Imm(asm.R0, -1), asm.Return()},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = prog.Close() })
-	return prog
-}
-
-func pinnedOlder() bool {
-	_, err := os.Stat(filepath.Join(mapDir(testRoot), pinholesV1))
-	return err == nil
+	return userOf(t, m)
 }
 
 // TestPinholesAreCarriedOver upgrades a host whose programs still read the map of
@@ -209,13 +195,13 @@ func TestPinholesAreCarriedOver(t *testing.T) {
 				if err := d.EnsureLinks(links[:1]); err != nil {
 					t.Fatal(err)
 				}
-				if !pinnedOlder() {
+				if !pinnedMap(pinholesV1) {
 					t.Error("the older map is gone while a program reads it")
 				}
 				if err := d.PruneLinks(links[:1]); err != nil {
 					t.Fatal(err)
 				}
-				if pinnedOlder() {
+				if pinnedMap(pinholesV1) {
 					t.Error("the older map outlived the programs that read it")
 				}
 			})
@@ -229,7 +215,7 @@ func TestCleanupRemovesOlderPinholes(t *testing.T) {
 		if err := open(t).Close(); err != nil {
 			t.Fatal(err)
 		}
-		if !pinnedOlder() {
+		if !pinnedMap(pinholesV1) {
 			t.Fatal("opening removed the older map, which attached programs may read")
 		}
 		if err := Cleanup(testRoot); err != nil {
