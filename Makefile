@@ -28,9 +28,9 @@ FUZZTIME ?= 5s
 
 # Tests that need the kernel say so themselves, by importing the gate for it.
 KERNEL_PKGS = $(shell go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | \
-	grep -E 'internal/(netnstest|lab)[] ]' | grep -vE '/test/(e2e|bench|script) ' | cut -d' ' -f1)
+	grep -E 'internal/(netnstest|lab)[] ]' | grep -vE '/test/(e2e|bench|script|vm/mesh) ' | cut -d' ' -f1)
 E2E_PKGS = ./test/e2e/...
-OTHER_PKGS = $(filter-out $(KERNEL_PKGS) $(MODULE)/test/e2e/% $(MODULE)/test/e2e,$(shell go list ./...))
+OTHER_PKGS = $(filter-out $(KERNEL_PKGS) $(MODULE)/test/e2e/% $(MODULE)/test/e2e $(MODULE)/test/vm/mesh,$(shell go list ./...))
 
 .PHONY: help
 help: ## print the targets
@@ -90,6 +90,19 @@ test-kernel: ## run the tests of real kernel objects, with the race detector; as
 .PHONY: test-e2e
 test-e2e: build bin/plexus-lab ## run whole daemons on test hosts; as root
 	$(GOTEST) -count 1 -p 1 -timeout 10m $(E2E_PKGS)
+
+# VM takes flags: VM='-kernels 5.10 -packages datapath/loader -run TestEvery'.
+.PHONY: test-vm
+test-vm: deps-vm ## run kernel tests and a mesh on Debian's kernels 5.10, 6.1 and 6.12, in virtual machines
+	go run ./test/vm $(VM)
+
+.PHONY: test-vm-budget
+test-vm-budget: deps-vm ## write what those kernels' verifiers look at into test/vm/budget.yaml
+	go run ./test/vm -update
+
+.PHONY: deps-vm
+deps-vm: # what virtual machines need
+	tools/deps.sh vm
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (5s)

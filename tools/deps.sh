@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, and touches nothing when none is.
-# Usage: deps.sh run|test   (run: what hosts and the demo need; test: everything)
+# Usage: deps.sh run|test|vm   (run: what hosts and the demo need; test: everything
+# but virtual machines; vm: those)
 set -euo pipefail
 
 # Each line: a command or header that must exist, and the package that has it.
@@ -24,6 +25,13 @@ wg wireguard-tools
 nc netcat-openbsd
 nft nftables
 systemd-analyze systemd
+'
+# Virtual machines: an emulator, and what makes their images of Debian's packages.
+vm_needs='
+qemu-system-x86_64 qemu-system-x86
+mmdebstrap mmdebstrap
+depmod kmod
+/usr/share/keyrings/debian-archive-trixie-automatic.gpg debian-archive-keyring
 '
 # Only "make generate" needs these; releases without them still build and test.
 generate_needs='
@@ -83,8 +91,9 @@ test)
 			echo "without clang-19 the generated code cannot be checked against its source" >&2
 	fi
 	;;
+vm) require "$vm_needs" ;;
 *)
-	echo "usage: deps.sh run|test" >&2
+	echo "usage: deps.sh run|test|vm" >&2
 	exit 2
 	;;
 esac

@@ -106,3 +106,6 @@ func (s *Summary) Close() {
 
 // Failed returns how many tests have failed so far.
 func (s *Summary) Failed() int { return s.failed }
+
+// Skipped returns how many tests were skipped so far.
+func (s *Summary) Skipped() int { return len(s.skipped) }
