@@ -8,11 +8,14 @@ import (
 	"path/filepath"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/plexusmesh/plexus/agent/config"
 	"github.com/plexusmesh/plexus/datapath/bpfmap"
 	"github.com/plexusmesh/plexus/datapath/device"
 	"github.com/plexusmesh/plexus/datapath/loader"
 	"github.com/plexusmesh/plexus/datapath/route"
+	"github.com/plexusmesh/plexus/datapath/socket"
 	"github.com/plexusmesh/plexus/encryption"
 	"github.com/plexusmesh/plexus/encryption/wg"
 	"github.com/plexusmesh/plexus/mesh"
@@ -108,17 +111,21 @@ func (k *kernel) wireguardConfig(peers map[mesh.Key]encryption.Peer) wg.Config {
 }
 
 // removeAll removes everything that is ours from the kernel, in the reverse
-// order of its making: routes and device before the programs that guard them.
-// It needs no memory of what was made.
+// order of its making: routes and device before the programs that guard them, and
+// connections from addresses of the device, which have no tunnel any more, while
+// these still stand. It needs no memory of what was made.
 func removeAll(ctx context.Context, cfg config.Config) error {
 	var errs []error
+	addresses, aerr := device.TunnelAddresses(cfg.WireGuard.Device)
 	routes, err := route.New(route.Options{Device: cfg.WireGuard.Device})
 	if err == nil {
 		err = routes.Remove(ctx)
 	}
-	errs = append(errs, err,
-		wg.RemoveDevice(ctx, cfg.WireGuard.Device, pidFile(cfg)),
-		loader.Cleanup(cfg.BPFRoot))
+	errs = append(errs, aerr, err, wg.RemoveDevice(ctx, cfg.WireGuard.Device, pidFile(cfg)))
+	if err := socket.End(addresses); !errors.Is(err, unix.EOPNOTSUPP) { // such a kernel leaves them be
+		errs = append(errs, err)
+	}
+	errs = append(errs, loader.Cleanup(cfg.BPFRoot))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("clean the kernel: %w", err)
 	}

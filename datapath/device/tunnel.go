@@ -37,6 +37,29 @@ func EnsureTunnel(ctx context.Context, t datapath.Tunnel) error {
 	return ensureAddresses(link, t.Addresses)
 }
 
+// TunnelAddresses returns the global addresses of the tunnel interface, none
+// where there is no such interface.
+func TunnelAddresses(name string) ([]netip.Addr, error) {
+	link, err := nl.LinkByName(name)
+	if _, missing := errors.AsType[nl.LinkNotFoundError](err); missing {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up tunnel device %s: %w", name, err)
+	}
+	have, err := nl.AddrList(link, nl.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses of %s: %w", name, err)
+	}
+	var out []netip.Addr
+	for _, a := range have {
+		if at := prefixOf(a).Addr(); !at.IsLinkLocalUnicast() {
+			out = append(out, at)
+		}
+	}
+	return out, nil
+}
+
 // ensureAddresses adds before it deletes, so that no packet finds the interface
 // without an address, and tries each.
 func ensureAddresses(link nl.Link, want []netip.Prefix) error {

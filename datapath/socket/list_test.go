@@ -80,10 +80,7 @@ func tcpPair(t *testing.T, host string) (server, client netip.AddrPort) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := dialSoon(t, "tcp", l.Addr().String())
 	t.Cleanup(func() { c.Close() })
 	s, err := l.Accept()
 	if err != nil {

@@ -168,6 +168,10 @@ func play(role string, args []string) int {
 		err = trap(args, done)
 	case "intrude":
 		err = intrude(args, done)
+	case "watch":
+		err = watch(args, done)
+	case "spray":
+		err = spray(args, done)
 	case "knock":
 		err = knock(args[0], done)
 	case "without-bpf":
