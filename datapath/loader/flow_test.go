@@ -29,6 +29,11 @@ func (h *host) flow() datapath.Flow {
 func (h *host) forget() {
 	h.t.Helper()
 	h.forgetCached()
+	h.forgetTables()
+}
+
+func (h *host) forgetTables() {
+	h.t.Helper()
 	for _, m := range []*ebpf.Map{h.objs.PlexusCtV2, h.objs.PlexusOpeningV1, h.objs.PlexusFragV1} {
 		var key bpfobj.PlexusCtKey // as long as a fragment's
 		for m.NextKey(nil, &key) == nil {
@@ -75,18 +80,29 @@ func cacheIndex(key bpfobj.PlexusCtKey) uint32 {
 func (h *host) age(d time.Duration) {
 	h.t.Helper()
 	h.forgetCached()
-	var key bpfobj.PlexusCtKey
-	var value bpfobj.PlexusCtValue
+	h.ageTables(d)
+}
+
+// ageTables collects keys first, as an update moves an entry to another place of
+// its table.
+func (h *host) ageTables(d time.Duration) {
+	h.t.Helper()
 	for _, table := range []*ebpf.Map{h.objs.PlexusCtV2, h.objs.PlexusOpeningV1} {
+		known := map[bpfobj.PlexusCtKey]bpfobj.PlexusCtValue{}
+		var key bpfobj.PlexusCtKey
+		var value bpfobj.PlexusCtValue
 		it := table.Iterate()
 		for it.Next(&key, &value) {
-			value.Expires -= uint64(d)
-			if err := table.Update(&key, &value, ebpf.UpdateExist); err != nil {
-				h.t.Fatal(err)
-			}
+			known[key] = value
 		}
 		if it.Err() != nil {
 			h.t.Fatal(it.Err())
+		}
+		for key, value := range known {
+			value.Expires -= min(value.Expires, uint64(d)) // the host may be younger than d
+			if err := table.Update(&key, &value, ebpf.UpdateExist); err != nil {
+				h.t.Fatal(err)
+			}
 		}
 	}
 }
