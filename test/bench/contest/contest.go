@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"runtime"
 	"strings"
 	"time"
@@ -90,8 +91,8 @@ func choose(names []string) ([]contest, error) {
 	return out, nil
 }
 
-// run has every lane measured in turn, round for round, and in turn begins with
-// each.
+// run has every lane measured once in a round, each round in another order. The
+// orders are the same in every run.
 func (f *field) run(ctx context.Context, c contest, rounds int) (rates [][]float64, err error) {
 	loads := make([]traffic.Load, len(f.lanes))
 	for i, n := range f.lanes {
@@ -101,9 +102,9 @@ func (f *field) run(ctx context.Context, c contest, rounds int) (rates [][]float
 		defer func() { err = errors.Join(err, loads[i].Close()) }()
 	}
 	rates = make([][]float64, len(loads))
-	for round := range rounds {
-		for turn := range loads {
-			i := (round + turn) % len(loads)
+	order := rand.New(rand.NewPCG(1, 2))
+	for range rounds {
+		for _, i := range order.Perm(len(loads)) {
 			r, err := loads[i].Measure(span)
 			if err == nil {
 				err = context.Cause(ctx)

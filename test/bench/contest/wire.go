@@ -50,8 +50,9 @@ func newWire(ctx context.Context, ends [2]*lab.Host) (*wire, error) {
 }
 
 // settings are for speed: ports of closed connections are free at once, and a
-// connection that rested goes on as fast as before.
-var settings = []string{"net.ipv4.tcp_max_tw_buckets=0", "net.ipv4.tcp_slow_start_after_idle=0"}
+// connection is not held back, neither by a model of the path, as BBR does, nor
+// because it rested.
+var settings = []string{"net.ipv4.tcp_max_tw_buckets=0", "net.ipv4.tcp_congestion_control=reno", "net.ipv4.tcp_slow_start_after_idle=0"}
 
 func (w *wire) setUp(ctx context.Context, s side) error {
 	own, other := clientAddress, serverAddress
