@@ -36,6 +36,7 @@ enum bpf_map_type {
 
 #define BPF_ANY 0
 #define BPF_NOEXIST 1
+#define EEXIST 17 /* asm-generic/errno-base.h */
 #define BPF_F_NO_PREALLOC (1U << 0)
 
 /* linux/bpf.h: the head of the context of a tc program. */

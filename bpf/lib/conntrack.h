@@ -144,13 +144,15 @@ static __always_inline int ct_is_open(const struct ct_value *e, const struct pac
 }
 
 /* ct_keep moves a flow that has opened to the table from which nothing is
- * evicted. Where that is full, the flow stays where it is.
+ * evicted, unless another CPU has done so meanwhile. Where that table is full, the
+ * flow stays where it is.
  */
 static __noinline int ct_keep(struct ct_key *key, struct ct_value *e)
 {
 	struct ct_value copy = *e;
+	int err = bpf_map_update_elem(&plexus_ct_v2, key, &copy, BPF_NOEXIST);
 
-	if (bpf_map_update_elem(&plexus_ct_v2, key, &copy, BPF_NOEXIST))
+	if (err && err != -EEXIST)
 		count(COUNTER_TABLE_FULL, 0);
 	else
 		bpf_map_delete_elem(&plexus_opening_v1, key);
