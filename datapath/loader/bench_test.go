@@ -38,9 +38,9 @@ func above(b *testing.B, prog *ebpf.Program, frame []byte) {
 	b.Helper()
 	nothing := empty(b)
 	time := func(p *ebpf.Program) float64 {
-		_, took, err := p.Benchmark(frame, chunk, nil)
-		if err != nil {
-			b.Fatal(err)
+		verdict, took, err := p.Benchmark(frame, chunk, nil)
+		if err != nil || verdict != pass {
+			b.Fatalf("verdict %d, %v: want the packet to pass", verdict, err)
 		}
 		return float64(took.Nanoseconds())
 	}
@@ -133,20 +133,35 @@ func (d direction) open(t testing.TB, family string, proto uint8) packet {
 	return p
 }
 
-// BenchmarkEstablished is a packet of a flow that both sides know.
+// BenchmarkEstablished is a plain packet of a flow that both sides know. Its short
+// way looks into arrays alone (TestShortWayNeedsNoTable).
 func BenchmarkEstablished(b *testing.B) {
 	netnstest.Run(b, func() {
 		h := benchHost(b)
-		for _, d := range h.directions() {
-			for _, f := range families {
-				for _, proto := range []uint8{tcp, udp} {
-					p := d.open(b, f.name, proto)
-					name := d.program + "/" + f.name + "/" + map[uint8]string{tcp: "TCP", udp: "UDP"}[proto]
-					b.Run(name, func(b *testing.B) { above(b, d.prog, p.frame()) })
-				}
-			}
-		}
+		onOneCPU(b)
+		h.eachFlow(b, func(name string, d direction, p packet) {
+			b.Run(name, func(b *testing.B) { above(b, d.prog, p.frame()) })
+		})
 	})
+}
+
+// BenchmarkLongWay is a packet of the same flows that the short way leaves to the
+// long one, which looks into the table of flows: it has options, or a header with
+// some.
+func BenchmarkLongWay(b *testing.B) {
+	netnstest.Run(b, func() {
+		h := benchHost(b)
+		onOneCPU(b)
+		h.eachFlow(b, func(name string, d direction, p packet) {
+			b.Run(name, func(b *testing.B) { above(b, d.prog, p.long().frame()) })
+		})
+	})
+}
+
+// long returns the packet with options, which the short way does not read.
+func (p packet) long() packet {
+	p.options, p.extensions = 4, []uint8{destinationOptions}
+	return p
 }
 
 // BenchmarkOpening is a packet that opens a connection against a known flow: it is
