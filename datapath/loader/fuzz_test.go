@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -93,9 +94,10 @@ func seeds() [][]byte {
 type subject struct {
 	*host
 	*tracker
-	lives  uint16        // how often it was renewed
-	born   time.Time     // of the last time
-	waited time.Duration // since, beside real time
+	slots  [2]bpfmap.Ruleset // what is loaded in both
+	lives  uint16            // how often it was renewed
+	born   time.Time         // of the last time
+	waited time.Duration     // since, beside real time
 }
 
 // newSubject loads in a namespace of its own, and outlives it.
@@ -152,7 +154,6 @@ func (s *subject) follow() {
 // agree feeds a frame to a program and to the model. It reports false if the
 // kernel refuses to feed that frame to any program.
 func (s *subject) agree(which uint8, frame []byte) bool {
-	s.t.Helper()
 	d, tunnel := policy.Direction(which&1), which&2 != 0
 	p := s.programs[ethernet]
 	prog := [4]*ebpf.Program{p.FromNetdev, p.ToNetdev, p.FromTunnel, p.ToTunnel}[which&3]
@@ -177,7 +178,8 @@ func (s *subject) agree(which uint8, frame []byte) bool {
 	if want.told {
 		told = append(told, want)
 	}
-	if diff := cmp.Diff(told, got, cmp.AllowUnexported(outlook{}, judgement{})); diff != "" || verdict != wantVerdict {
+	if !slices.Equal(told, got) || verdict != wantVerdict {
+		diff := cmp.Diff(told, got, cmp.AllowUnexported(outlook{}, judgement{}))
 		s.t.Errorf("%s, tunnel %v: verdict %d, the model says %d (%s); events (-model +program):\n%s%x", d, tunnel, verdict, wantVerdict, want.reason, diff, frame)
 	}
 	return true

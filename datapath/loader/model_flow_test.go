@@ -43,7 +43,9 @@ type tracked struct {
 	expires   time.Duration
 	packets   [2]uint64 // in, out
 	bytes     [2]uint64
-	heir      bool // in the place of an earlier flow, whose last packets a CPU may add late
+	// heir is a flow in the place of an earlier one, or one that has moved here: what
+	// CPUs have counted of that, and not yet added, may be told of either.
+	heir bool
 }
 
 // partKey is what fragments of one packet share.
@@ -189,7 +191,8 @@ func (k *tracker) belongs(s sight, d policy.Direction, tunnel bool) outlook {
 	case j.reason != fine || f != nil && f.alive(k.now):
 	case from != nil:
 		k.met.moved++
-		moved := *from // the packet that moves it is not counted
+		moved := *from
+		moved.heir = true
 		moved.judgement, moved.revision = j, k.revision
 
 		k.flows[key] = &moved
