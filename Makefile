@@ -109,8 +109,9 @@ fuzz: ## run every fuzz target for FUZZTIME (5s)
 	tools/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: deps build ## measure joins, policy, throughput and memory, or what BENCH names; as root
+bench: deps build ## measure everything that has a target, or what BENCH names (docs/benchmarks.md); as root
 	go build -trimpath -o bin/plexus-bench ./test/bench
+	go test -c -o bin/loader.test ./datapath/loader
 	bin/plexus-bench $(BENCH)
 
 .PHONY: generate

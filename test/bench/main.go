@@ -32,15 +32,19 @@ type options struct {
 	quick  bool
 	output string
 	loads  string
+	tests  string
+	plot   string
 	parts  []string // none for all
 }
 
 func parse(args []string) (options, error) {
 	var o options
 	f := flag.NewFlagSet("plexus-bench", flag.ContinueOnError)
-	f.BoolVar(&o.quick, "quick", false, "a tenth of the rounds of datapath: enough to see a large change")
+	f.BoolVar(&o.quick, "quick", false, "a third of the rounds of datapath: enough to see a large change")
 	f.StringVar(&o.output, "o", "text", "what to print: text, or json")
 	f.StringVar(&o.loads, "load", "", "only these loads of datapath: udp,stream,connections")
+	f.StringVar(&o.tests, "tests", "bin/loader.test", "the tests of datapath/loader, built: go test -c -o bin/loader.test ./datapath/loader")
+	f.StringVar(&o.plot, "plot", "", "where to draw packets per second against rules, as SVG")
 	f.Usage = func() {
 		fmt.Fprintf(f.Output(), "usage: plexus-bench [flags] [joins|policy|throughput|memory|changes|datapath]...\n")
 		f.PrintDefaults()
@@ -91,11 +95,26 @@ func measure(ctx context.Context, args []string) error {
 			results = append(results, result{c.What, c.Target, c.Measured, when(c.Met)})
 		}
 	}
+	if err := o.draw(report); err != nil {
+		return err
+	}
 	if o.output == "json" {
 		return json.NewEncoder(os.Stdout).Encode(document{Results: results, Datapath: report})
 	}
 	report.Markdown(os.Stdout)
 	return printTable(os.Stdout, results)
+}
+
+func (o options) draw(r contest.Report) (err error) {
+	if o.plot == "" {
+		return nil
+	}
+	f, err := os.Create(o.plot)
+	if err != nil {
+		return fmt.Errorf("draw packets per second: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return r.Plot(f)
 }
 
 // document is what -o json prints.
@@ -106,12 +125,12 @@ type document struct {
 
 // side has the datapath measured side by side with other filters.
 func side(ctx context.Context, o options) (contest.Report, error) {
-	opts := contest.Options{Log: os.Stderr}
+	opts := contest.Options{Log: os.Stderr, Tests: o.tests}
 	if o.quick {
-		opts.Rounds = 7
+		opts.Rounds = 21
 	}
 	if o.loads != "" {
-		opts.Loads = strings.Split(o.loads, ",")
+		opts.Loads, opts.Tests = strings.Split(o.loads, ","), ""
 	}
 	return contest.Run(ctx, opts)
 }

@@ -17,10 +17,14 @@ import (
 type Options struct {
 	Rounds int       // of each load; 0 for 61
 	Loads  []string  // only these, by name; none for all
+	Tests  string    // the tests of datapath/loader, built; "" not to measure single packets
 	Log    io.Writer // told what is measured now; required
 }
 
-const defaultRounds = 61
+const (
+	defaultRounds = 61
+	udpLoad       = "udp"
+)
 
 // contest is one kind of load, which all filters get in turn.
 type contest struct {
@@ -34,7 +38,7 @@ type contest struct {
 }
 
 var contests = []contest{
-	{"udp", "UDP, 64-byte packets", "packets/s", 1, 0.93, true, func(p traffic.Path) (traffic.Load, error) { return traffic.NewUDP(p) }},
+	{udpLoad, "UDP, 64-byte packets", "packets/s", 1, 0.93, true, func(p traffic.Path) (traffic.Load, error) { return traffic.NewUDP(p) }},
 	{"stream", "TCP stream", "Mbit/s", 8e-6, 0.95, false, func(p traffic.Path) (traffic.Load, error) { return traffic.NewStream(p) }},
 	{"connections", "new TCP connections", "connections/s", 1, 0.90, true, func(p traffic.Path) (traffic.Load, error) { return traffic.NewConnections(p) }},
 }
@@ -61,6 +65,12 @@ func Run(ctx context.Context, opts Options) (_ Report, err error) {
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	report := Report{Rounds: opts.Rounds}
+	if opts.Tests != "" {
+		fmt.Fprintln(opts.Log, "measuring single packets")
+		if report.Packets, err = packets(ctx, opts.Tests); err != nil {
+			return Report{}, err
+		}
+	}
 	for _, c := range chosen {
 		fmt.Fprintf(opts.Log, "measuring %s\n", c.title)
 		rates, err := f.run(ctx, c, opts.Rounds)

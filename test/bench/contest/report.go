@@ -2,15 +2,14 @@ package contest
 
 import (
 	"fmt"
-	"io"
 	"slices"
-	"strconv"
 )
 
 // Report is what a run found.
 type Report struct {
-	Rounds int     `json:"rounds"`
-	Tables []Table `json:"tables"`
+	Rounds  int      `json:"rounds"`
+	Tables  []Table  `json:"tables"`
+	Packets []Packet `json:"packets"`
 }
 
 // Table is one load through all filters.
@@ -45,23 +44,6 @@ func spreadOf(samples []float64) Spread {
 	return Spread{Median: at(50), Low: at(25), High: at(75)}
 }
 
-// Markdown prints the tables for a document.
-func (r Report) Markdown(w io.Writer) {
-	for _, t := range r.Tables {
-		fmt.Fprintf(w, "**%s**, %d rounds; median, and between which half of the rounds lies\n\n", t.Title, r.Rounds)
-		fmt.Fprintf(w, "| filter | rules | %s | ratio to no programs |\n|---|---|---|---|\n", t.Unit)
-		for _, row := range t.Rows {
-			rules := ""
-			if row.Rules > 0 {
-				rules = strconv.Itoa(row.Rules)
-			}
-			fmt.Fprintf(w, "| %s | %s | %.0f (%.0f to %.0f) | %.3f (%.3f to %.3f) |\n", row.Filter, rules,
-				row.Rate.Median, row.Rate.Low, row.Rate.High, row.Ratio.Median, row.Ratio.Low, row.Ratio.High)
-		}
-		fmt.Fprintln(w)
-	}
-}
-
 // Check is one target.
 type Check struct {
 	What, Target, Measured string
@@ -74,7 +56,7 @@ func (r Report) Checks() []Check {
 	for _, t := range r.Tables {
 		out = append(out, t.checks()...)
 	}
-	return out
+	return append(out, r.packetCheck()...)
 }
 
 func (t Table) checks() (out []Check) {
