@@ -24,12 +24,11 @@ const (
 	exitFailed   = 4 // a policy test did not pass
 )
 
-func main() { os.Exit(run()) }
+func main() { os.Exit(run(&app{})) }
 
-func run() int {
+func run(a *app) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	a := &app{}
 	cmd, err := newRoot(a).ExecuteContextC(ctx)
 	var usage usageError
 	switch {

@@ -8,12 +8,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/plexusmesh/plexus/agent/api"
+	"github.com/plexusmesh/plexus/datapath/probe"
 )
 
 // app is what all commands share.
 type app struct {
 	socket  string
 	running bool // whether the command line was understood
+	// probes are what doctor asks of this machine; nil for what Plexus needs.
+	probes func(probe.Options) []probe.Probe
 }
 
 // client returns a client of the daemon that --socket names.
@@ -28,7 +31,7 @@ bare metal, edge hosts and Kubernetes clusters, encrypted, with policy by identi
 
 It needs root, because the daemon's socket answers root alone. Exit codes: 0 all
 is well, 1 an error, 2 a mistake in the command line, 3 the host is not ready
-(status), 4 a policy test did not pass.`,
+(status) or lacks something (doctor), 4 a policy test did not pass.`,
 		Example: `  plexus init --cluster-name demo --cluster-id 7
   plexus token create --label app=web
   plexus join --token-file /run/plexus-token
@@ -41,7 +44,7 @@ is well, 1 an error, 2 a mistake in the command line, 3 the host is not ready
 	root.PersistentFlags().StringVar(&a.socket, "socket", cmp.Or(os.Getenv("PLEXUS_SOCKET"), api.DefaultSocket),
 		"socket of the plexusd to speak to (environment: PLEXUS_SOCKET)")
 	root.AddCommand(newInit(a), newJoin(a), newLeave(a), newToken(a), newStatus(a), newNode(a), newIdentity(a),
-		newPolicy(a), newDisarm(a), newArm(a), newBPF(a), newObserve(a), newVersion(), newCompletion())
+		newPolicy(a), newDoctor(a), newDisarm(a), newArm(a), newBPF(a), newObserve(a), newVersion(), newCompletion())
 	markRunning(a, root)
 	return root
 }

@@ -19,8 +19,9 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"plexus": main,
-		"code":   runForCode,
+		"plexus":  main,
+		"code":    runForCode,
+		"planted": plantedMain,
 	})
 }
 

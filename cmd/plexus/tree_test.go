@@ -215,7 +215,7 @@ func TestManualNamesEveryField(t *testing.T) {
 	intro, _, _ := strings.Cut(string(page), referenceStart)
 	for _, v := range []any{
 		api.Status{}, api.Joined{}, api.Node{}, api.Identity{}, api.Token{}, api.Policy{}, applied{}, api.Review{}, api.Revision{}, api.Disarmed{}, api.Armed{}, api.IPCacheEntry{},
-		api.PolicyEntry{}, api.FlowEntry{}, api.CounterEntry{}, api.Pinhole{}, validation{}, testResult{}, api.Explanation{}, version.Info{},
+		api.PolicyEntry{}, api.FlowEntry{}, api.CounterEntry{}, api.Pinhole{}, validation{}, testResult{}, api.Explanation{}, version.Info{}, examination{},
 	} {
 		for _, name := range fields(reflect.TypeOf(v)) {
 			if !strings.Contains(intro, "`"+name+"`") {

@@ -283,6 +283,10 @@ func (m *trio) testNoBPF(t *testing.T) {
 	run := func(mode string) result {
 		return command(t, m.db.Host, "", "env", roleEnv+"=without-bpf", self, built.plexusd, "guard", "--guard-on-failure", mode)
 	}
+	doctor := command(t, m.db.Host, "", "env", roleEnv+"=without-bpf", self, built.plexus, "doctor")
+	if doctor.code != exitError || !strings.Contains(doctor.stdout, "missing: BPF ring buffers") || !strings.Contains(doctor.stdout, "plexusd does not start") {
+		t.Errorf("doctor: exit code %d: %s%s", doctor.code, doctor.stdout, doctor.stderr)
+	}
 	run("open").refused(t, exitError, "boots OPEN", "this kernel", "has no")
 	run("closed").refused(t, exitError, "could not be closed", "this kernel", "has no")
 	m.bringUp(t)
