@@ -64,15 +64,23 @@ func (h *host) write(t *testing.T, name, text string) string {
 	return path
 }
 
-// enter makes the host a member by a command that prints who it is, and waits
-// until it has a tunnel to n others and enforces what it should.
+// enter makes the host a member by a command that prints who it is. On a processor
+// as slow as an emulated one that others share, etcd may start too late for it; a
+// person would try again.
 func (h *host) enter(t *testing.T, args ...string) {
 	t.Helper()
-	var joined api.Joined
-	if err := json.Unmarshal([]byte(h.plexus(t, append(args, "-o", "json")...)), &joined); err != nil {
-		t.Fatal(err)
-	}
-	h.node = joined.Node
+	lab.Eventually(t, soon, h.Name+" enters", func() error {
+		out, err := h.Output(t.Context(), append(append([]string{"/usr/local/bin/plexus"}, args...), "-o", "json")...)
+		if err != nil {
+			return err
+		}
+		var joined api.Joined
+		if err := json.Unmarshal(out, &joined); err != nil {
+			return err
+		}
+		h.node = joined.Node
+		return nil
+	})
 }
 
 // ready waits until the host is ready and has a tunnel to n others.
