@@ -25,10 +25,14 @@ import (
 const before = "testdata/programs-2026-11-22.o.gz"
 
 // TestUpgradeUnderTraffic puts today's programs in the place of those before, and
-// the other way round, twice, while numbers go both ways in flows that each only
-// one side may open, and while both sides try what neither may.
+// those before back, while numbers go both ways in flows that each only one side
+// may open, and while both sides try what neither may.
 func TestUpgradeUnderTraffic(t *testing.T) {
+	var ways []bool // to attach, that were taken: whether by tcx
 	for _, how := range attachments {
+		if len(ways) == 1 && !ways[0] {
+			break // without tcx, the second way is the first
+		}
 		t.Run(how.name, func(t *testing.T) {
 			netnstest.Run(t, func() {
 				s := &succession{t: t, town: newTown(t), forbidTCX: how.forbidTCX}
@@ -37,17 +41,16 @@ func TestUpgradeUnderTraffic(t *testing.T) {
 				s.older()
 				denied.start()
 				flows := s.town.flows(t)
-				for range 2 {
-					d := s.newer()
-					flows.goOn(t)
-					if err := d.LeaveForOlder(); err != nil { // as the daemon does at its end
-						t.Fatal(err)
-					}
-					s.older()
-					flows.goOn(t)
+				d := s.newer()
+				flows.goOn(t)
+				if err := d.LeaveForOlder(); err != nil { // as the daemon does at its end
+					t.Fatal(err)
 				}
+				s.older()
+				flows.goOn(t)
 				flows.check(t)
 				denied.check(t)
+				ways = append(ways, s.byTCX())
 			})
 		})
 	}
@@ -58,7 +61,6 @@ type succession struct {
 	t         *testing.T
 	town      *town
 	forbidTCX bool
-	verified  *bpfobj.PlexusPrograms // today's; the maps stay, so once is enough
 }
 
 func (s *succession) open(source func(*Datapath, *ebpf.CollectionSpec, variant) (*bpfobj.PlexusPrograms, error)) *Datapath {
@@ -90,6 +92,11 @@ func (s *succession) letEachOpen() {
 	if _, err := d.Maps().Policy.Load(rules.set()); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+func (s *succession) byTCX() bool {
+	_, err := os.Stat(tcxPin(testRoot, hook{device: nearDevice}))
+	return err == nil
 }
 
 // older loads the programs before on whatever maps are pinned, and attaches them
@@ -148,15 +155,7 @@ func (s *succession) newer() *Datapath {
 		if v != ethernet {
 			return &bpfobj.PlexusPrograms{}, nil
 		}
-		if s.verified == nil {
-			programs, err := verify(0)(d, spec, v)
-			if err != nil {
-				return nil, err
-			}
-			s.verified = programs
-			s.t.Cleanup(func() { _ = programs.Close() })
-		}
-		return clonesOf(s.verified)
+		return verify(0)(d, spec, v)
 	})
 	if err := d.EnsureLinks([]datapath.Link{{Name: nearDevice}}); err != nil {
 		s.t.Fatal(err)
