@@ -292,21 +292,31 @@ func upkeep(b []byte) bool {
 // drops waits for the event of a drop; want is what the program saw.
 func (s *site) drops(want string, reason bpfobj.PlexusDropReason) {
 	s.t.Helper()
-	p, until := s.read(want), time.Now().Add(2*time.Second)
-	src, dst := netip.MustParseAddr(p.src).As16(), netip.MustParseAddr(p.dst).As16()
-	for time.Now().Before(until) {
-		s.events.SetDeadline(until)
-		rec, err := s.events.Read()
+	p := s.read(want)
+	e := s.event(func(e *bpfobj.PlexusFlowEvent) bool {
+		return bpfobj.PlexusDropReason(e.Reason) == reason && e.Src == bpfobj.AddrOf(netip.MustParseAddr(p.src)) &&
+			e.Dst == bpfobj.AddrOf(netip.MustParseAddr(p.dst))
+	})
+	if e == nil {
+		s.t.Errorf("no event of a drop (%s) of %s", reason, want)
+	}
+}
+
+// event waits for an event; nil if none of that kind comes.
+func (h *host) event(wanted func(*bpfobj.PlexusFlowEvent) bool) *bpfobj.PlexusFlowEvent {
+	h.t.Helper()
+	h.events.SetDeadline(time.Now().Add(2 * time.Second))
+	for {
+		rec, err := h.events.Read()
 		if err != nil {
-			break
+			return nil
 		}
-		var e bpfobj.PlexusFlowEvent
-		if err := binary.Read(bytes.NewReader(rec.RawSample), binary.NativeEndian, &e); err != nil {
-			s.t.Fatal(err)
+		e := new(bpfobj.PlexusFlowEvent)
+		if err := binary.Read(bytes.NewReader(rec.RawSample), binary.NativeEndian, e); err != nil {
+			h.t.Fatal(err)
 		}
-		if bpfobj.PlexusDropReason(e.Reason) == reason && e.Src.Bytes == src && e.Dst.Bytes == dst {
-			return
+		if wanted(e) {
+			return e
 		}
 	}
-	s.t.Errorf("no event of a drop (%s) of %s", reason, want)
 }
