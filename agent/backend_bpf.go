@@ -116,7 +116,7 @@ func (m *member) flowEntry(f datapath.Flow) api.FlowEntry {
 	return api.FlowEntry{
 		Direction: f.Direction.String(), Protocol: policy.ProtocolName(f.Protocol),
 		Local: f.Local.String(), Remote: f.Remote.String(), Identity: uint32(f.Identity),
-		Rule: m.names.Rule(f.Rule), Revision: f.Revision, State: f.State, ExpiresSeconds: int64(f.Expires / time.Second),
+		Rule: m.names.Rule(f.Rule), Revision: f.Revision, State: f.State, Open: f.Open, ExpiresSeconds: int64(f.Expires / time.Second),
 		RxPackets: f.RxPackets, RxBytes: f.RxBytes, TxPackets: f.TxPackets, TxBytes: f.TxBytes,
 	}
 }

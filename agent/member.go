@@ -55,6 +55,7 @@ type member struct {
 	serving    *serving // nil on a host that is no server
 
 	kernel    *kernel
+	sweeper   *sweeper
 	conductor *reconcile.Conductor[plan.Desired]
 	publisher *publish.Publisher
 	names     *names
@@ -158,6 +159,7 @@ func (m *member) open(tlsConfig *tls.Config) (err error) {
 		return err
 	}
 	m.kernel.verdicts.host = m.enrolment.Node
+	m.sweeper = &sweeper{tables: kernelTables{m.kernel.maps}, logger: m.logger}
 	m.names = &names{rules: m.kernel.verdicts.Rule}
 	m.flows, err = observe.New(observe.Options{Node: m.enrolment.Node, Capacity: m.opts.Config.Flows.Capacity, Resolver: m.names})
 	m.conductor = reconcile.New(reconcile.Options[plan.Desired]{
@@ -210,7 +212,7 @@ func (m *member) Run(ctx context.Context) error {
 	watcher := device.NewWatcher(m.deviceOptions(), m.logger, m.setUplinks)
 	parts := []func(context.Context) error{
 		watcher.Run, m.directory.Run, m.publisher.Run, m.conductor.Run, m.planning, m.restoring, m.reporting, m.recording,
-		m.keeper.Run, m.probation.Run, m.reminder.Run,
+		m.keeper.Run, m.probation.Run, m.sweeper.Run, m.reminder.Run,
 	}
 	for _, mir := range m.mirrors {
 		parts = append(parts, mir.Run)

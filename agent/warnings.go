@@ -43,7 +43,7 @@ func (m *member) warnings(d *plan.Desired, s state.Snapshot) []api.Warning {
 	if m.blind(s) || len(m.refused.names("policies")) > 0 {
 		add("policy-unreadable", "error", "some policy cannot be understood by this agent, so that the policies of the last revision that could be stay in force, whole: upgrade plexusd")
 	}
-	return slices.Concat(disarmedWarnings(m.suspended(), m.kernel.verdicts.Stage()), m.servingWarnings(), out,
+	return slices.Concat(disarmedWarnings(m.suspended(), m.kernel.verdicts.Stage()), m.servingWarnings(), out, m.sweeper.look().pressureWarnings(),
 		m.probation.warnings(s.Revision), m.restoredWarnings(s), m.ownWarnings())
 }
 

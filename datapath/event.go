@@ -38,6 +38,7 @@ type Flow struct {
 	Rule          policy.RuleID
 	Revision      uint32
 	Tunnel        bool          // whether it crosses the tunnel device
+	Open          bool          // whether both sides went on with it: no flood makes it forgotten
 	State         string        // of a TCP flow: "syn", "established", "closing"; else ""
 	Expires       time.Duration // from now; negative once over
 	RxPackets     uint64
@@ -53,4 +54,30 @@ type Counter struct {
 	Reason    string // "forwarded", or why packets were dropped
 	Packets   uint64
 	Bytes     uint64
+}
+
+// Tables of the kernel, in the words of Fill.
+const (
+	TableOpen       = "open flows"
+	TableOpening    = "opening flows"
+	TableFragments  = "fragments"
+	TableVerdicts   = "policy verdicts"
+	TablePrefixes   = "policy prefixes"
+	TableAddresses  = "addresses"
+	TablePinholes   = "pinholes"
+	TableExemptions = "exemptions"
+)
+
+// Fill says how full a table of the kernel is.
+type Fill struct {
+	Table     string // one of the above
+	Used, Max int    // entries
+}
+
+// Share returns how much of the table is used, in percent.
+func (f Fill) Share() int {
+	if f.Max == 0 {
+		return 0
+	}
+	return f.Used * 100 / f.Max
 }

@@ -39,6 +39,7 @@ type Backend interface {
 	PolicyMap(context.Context) ([]PolicyEntry, error)
 	Flows(context.Context) ([]FlowEntry, error)
 	Counters(context.Context) ([]CounterEntry, error)
+	Tables(context.Context) ([]TableEntry, error)
 	Pinholes(context.Context) ([]Pinhole, error)
 
 	// Observe yields recorded flows that match, then, with Follow, new ones

@@ -86,6 +86,11 @@ func (c *Client) Counters(ctx context.Context) ([]CounterEntry, error) {
 	return call[[]CounterEntry](ctx, c, http.MethodGet, pathCounters, nil)
 }
 
+// Tables lists the datapath's tables with how full they are.
+func (c *Client) Tables(ctx context.Context) ([]TableEntry, error) {
+	return call[[]TableEntry](ctx, c, http.MethodGet, pathTables, nil)
+}
+
 // Observe yields flows as the daemon sends them. An *observe.LostError among
 // them says that some were missed; every other error is the last value.
 func (c *Client) Observe(ctx context.Context, q observe.Query) iter.Seq2[observe.Flow, error] {

@@ -39,6 +39,7 @@ const (
 	pathPolicyMap  = "/v1/bpf/policy"
 	pathFlows      = "/v1/bpf/ct"
 	pathCounters   = "/v1/bpf/metrics"
+	pathTables     = "/v1/bpf/tables"
 	pathObserve    = "/v1/observe"
 )
 
@@ -60,6 +61,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("GET "+pathPolicyMap, get(b.PolicyMap))
 	mux.Handle("GET "+pathFlows, get(b.Flows))
 	mux.Handle("GET "+pathCounters, get(b.Counters))
+	mux.Handle("GET "+pathTables, get(b.Tables))
 	mux.HandleFunc("POST "+pathObserve, s.observe)
 	mux.HandleFunc("/", notFound)
 	return mux

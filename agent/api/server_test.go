@@ -67,6 +67,7 @@ func (f *fake) IPCache(context.Context) ([]IPCacheEntry, error)  { return nil, f
 func (f *fake) PolicyMap(context.Context) ([]PolicyEntry, error) { return nil, f.note("policymap") }
 func (f *fake) Flows(context.Context) ([]FlowEntry, error)       { return nil, f.note("flows") }
 func (f *fake) Counters(context.Context) ([]CounterEntry, error) { return nil, f.note("counters") }
+func (f *fake) Tables(context.Context) ([]TableEntry, error)     { return nil, f.note("tables") }
 func (f *fake) Pinholes(context.Context) ([]Pinhole, error)      { return nil, f.note("pinholes") }
 func (f *fake) ApplyPolicies(_ context.Context, r ApplyRequest) (ApplyResult, error) {
 	return ApplyResult{Revision: 7}, f.note(r)
@@ -198,6 +199,7 @@ func TestEveryCallReachesTheBackend(t *testing.T) {
 		{"ipcache", func() (any, error) { return c.IPCache(ctx) }, "ipcache", "[]"},
 		{"policy map", func() (any, error) { return c.PolicyMap(ctx) }, "policymap", "[]"},
 		{"flows", func() (any, error) { return c.Flows(ctx) }, "flows", "[]"},
+		{"tables", func() (any, error) { return c.Tables(ctx) }, "tables", "[]"},
 		{"counters", func() (any, error) { return c.Counters(ctx) }, "counters", "[]"},
 		{"pinholes", func() (any, error) { return c.Pinholes(ctx) }, "pinholes", "[]"},
 	}

@@ -189,6 +189,7 @@ type FlowEntry struct {
 	Rule           string `json:"rule"`
 	Revision       uint32 `json:"revision"`
 	State          string `json:"state,omitempty"`
+	Open           bool   `json:"open"` // whether both sides went on with it, so that no flood makes it forgotten
 	ExpiresSeconds int64  `json:"expiresSeconds"`
 	RxPackets      uint64 `json:"rxPackets"`
 	RxBytes        uint64 `json:"rxBytes"`
@@ -203,6 +204,15 @@ type CounterEntry struct {
 	Reason    string `json:"reason"`
 	Packets   uint64 `json:"packets"`
 	Bytes     uint64 `json:"bytes"`
+}
+
+// TableEntry says how full a table of the datapath is.
+type TableEntry struct {
+	Table      string `json:"table"`
+	Used       int    `json:"used"` // entries
+	Max        int    `json:"max"`
+	WhenFull   string `json:"whenFull"`   // what happens then
+	TurnedAway uint64 `json:"turnedAway"` // packets of flows that found no room among the open ones; 0 for other tables
 }
 
 // Pinhole is a new flow that passes whatever policy says.

@@ -49,7 +49,7 @@ var usage = map[string]string{
 	"api.port":                   "TCP port of the join API on a server",
 	"etcd.client-port":           "TCP port of the embedded etcd for clients",
 	"etcd.peer-port":             "TCP port of the embedded etcd for its peers",
-	"conntrack.size":             "how many flows are tracked at most",
+	"conntrack.size":             "how many open flows are tracked at most",
 	"flows.capacity":             "how many observed flows are kept in memory",
 	"guard.onFailure":            "what a boot does whose saved policy cannot be put in force: open or closed",
 	"guard.timeout":              "after which a boot goes on without what is missing, 1s to 1m",

@@ -20,7 +20,8 @@ they show is in force, whatever anything else says.`,
 		newMap("ipcache", "Which identity the kernel knows an address by", newMapList(a, ipcacheList)),
 		newMap("policy", "The verdicts that the kernel gives", newMapList(a, policyMapList)),
 		newMap("ct", "The connections that the kernel tracks", newMapList(a, flowList)),
-		newMap("metrics", "The datapath's packet counters", newMapList(a, counterList)))
+		newMap("metrics", "The datapath's packet counters", newMapList(a, counterList)),
+		newMap("tables", "How full the datapath's tables are", newMapList(a, tableList)))
 }
 
 // newMap holds the command that lists a map, for others to come beside it.
@@ -99,7 +100,8 @@ var flowList = mapList[api.FlowEntry]{
 	name:  "ct",
 	short: "List tracked connections",
 	long: `list shows the connection-tracking map: each flow with the rule and the policy
-revision that judged it. Those that are over stay until they are swept.`,
+revision that judged it. An open flow is one that both sides went on with: no flood
+makes it forgotten. The others give way when their table is full.`,
 	list: (*api.Client).Flows,
 	columns: []column[api.FlowEntry]{
 		{head: "DIRECTION", cell: func(e api.FlowEntry) string { return e.Direction }},
@@ -108,6 +110,7 @@ revision that judged it. Those that are over stay until they are swept.`,
 		{head: "REMOTE", cell: func(e api.FlowEntry) string { return e.Remote }},
 		{head: "IDENTITY", cell: func(e api.FlowEntry) string { return fmt.Sprint(e.Identity) }},
 		{head: "STATE", cell: func(e api.FlowEntry) string { return e.State }},
+		{head: "OPEN", cell: func(e api.FlowEntry) string { return yesNo(e.Open) }},
 		{head: "EXPIRES", cell: func(e api.FlowEntry) string { return fmt.Sprintf("%ds", e.ExpiresSeconds) }},
 		{head: "RX", cell: func(e api.FlowEntry) string { return traffic(e.RxPackets, e.RxBytes) }, wide: true},
 		{head: "TX", cell: func(e api.FlowEntry) string { return traffic(e.TxPackets, e.TxBytes) }, wide: true},
@@ -131,5 +134,21 @@ var counterList = mapList[api.CounterEntry]{
 		{head: "REASON", cell: func(e api.CounterEntry) string { return e.Reason }},
 		{head: "PACKETS", cell: func(e api.CounterEntry) string { return fmt.Sprint(e.Packets) }},
 		{head: "BYTES", cell: func(e api.CounterEntry) string { return fmt.Sprint(e.Bytes) }},
+	},
+}
+
+var tableList = mapList[api.TableEntry]{
+	name:  "tables",
+	short: "List tables with how full they are",
+	long: `list shows how many entries each table of the datapath has, as counted within the last
+minutes, how many it can have, and what happens when it is full. plexus status warns
+from 80% on.`,
+	list: (*api.Client).Tables,
+	columns: []column[api.TableEntry]{
+		{head: "TABLE", cell: func(e api.TableEntry) string { return e.Table }},
+		{head: "USED", cell: func(e api.TableEntry) string { return fmt.Sprint(e.Used) }},
+		{head: "LIMIT", cell: func(e api.TableEntry) string { return fmt.Sprint(e.Max) }},
+		{head: "TURNED AWAY", cell: func(e api.TableEntry) string { return fmt.Sprint(e.TurnedAway) }, wide: true},
+		{head: "WHEN FULL", cell: func(e api.TableEntry) string { return e.WhenFull }},
 	},
 }

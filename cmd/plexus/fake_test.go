@@ -134,11 +134,15 @@ func (d fakeDaemon) PolicyMap(context.Context) ([]api.PolicyEntry, error) {
 
 func (d fakeDaemon) Flows(context.Context) ([]api.FlowEntry, error) {
 	return []api.FlowEntry{{Direction: "egress", Protocol: "TCP", Local: "10.210.0.1:40000", Remote: "10.210.0.2:5432", Identity: 459009,
-		Rule: "db ingress[0]", Revision: 4, State: "established", ExpiresSeconds: 21600, RxPackets: 3, RxBytes: 180}}, d.fail()
+		Rule: "db ingress[0]", Revision: 4, State: "established", Open: true, ExpiresSeconds: 21600, RxPackets: 3, RxBytes: 180}}, d.fail()
 }
 
 func (d fakeDaemon) Counters(context.Context) ([]api.CounterEntry, error) {
 	return []api.CounterEntry{{Direction: "ingress", Interface: "uplink", Reason: "denied by policy", Packets: 3, Bytes: 180}}, d.fail()
+}
+
+func (d fakeDaemon) Tables(context.Context) ([]api.TableEntry, error) {
+	return []api.TableEntry{{Table: "open flows", Used: 262144, Max: 262144, WhenFull: "new flows can be forgotten", TurnedAway: 17}}, d.fail()
 }
 
 // Observe yields one allowed and one dropped flow. A follower is then told that

@@ -45,6 +45,13 @@ func (c *Counters) EventsLost() (uint64, error) {
 	return sum.Packets, err
 }
 
+// TurnedAway returns how many packets of flows found no room among the open ones.
+// Each such flow tries again with its next packet.
+func (c *Counters) TurnedAway() (uint64, error) {
+	sum, err := c.sum(uint32(bpfobj.PlexusCounterLayoutCOUNTER_TABLE_FULL))
+	return sum.Packets, err
+}
+
 func (c *Counters) sum(index uint32) (sum bpfobj.PlexusCounter, err error) {
 	var perCPU []bpfobj.PlexusCounter
 	if err := c.array.Lookup(index, &perCPU); err != nil {

@@ -2,7 +2,6 @@ package bpfmap
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -15,7 +14,7 @@ import (
 	"github.com/plexusmesh/plexus/policy"
 )
 
-// batch is how many flows one system call reads.
+// batch is how many entries one system call reads.
 const batch = 4096
 
 // stateNames are those of datapath.Flow.State.
@@ -27,9 +26,10 @@ var stateNames = map[uint8]string{
 
 // Flows are the tables of known flows.
 type Flows struct {
-	open    *ebpf.Map // both sides have shown that they are there
-	opening *ebpf.Map
-	cache   *ebpf.Map // what each CPU has counted of open flows, and not yet added to them
+	open      *ebpf.Map // both sides have shown that they are there
+	opening   *ebpf.Map
+	cache     *ebpf.Map // what each CPU has counted of open flows, and not yet added to them
+	fragments *ebpf.Map // ports of packets that came in fragments
 }
 
 // List returns the flows that are allowed, also those whose time is over but
@@ -44,7 +44,9 @@ func (f *Flows) List() ([]datapath.Flow, error) {
 	for _, table := range []*ebpf.Map{f.opening, f.open} {
 		err := each(table, func(k *bpfobj.PlexusCtKey, v *bpfobj.PlexusCtValue) {
 			if v.Reason == 0 {
-				out = append(out, add(flowOf(k, v, now), pending[*k]))
+				flow := add(flowOf(k, v, now), pending[*k])
+				flow.Open = table == f.open
+				out = append(out, flow)
 			}
 		})
 		if err != nil {
@@ -87,20 +89,13 @@ func (f *Flows) seed(k *bpfobj.PlexusCtKey, v *bpfobj.PlexusCtValue) error {
 
 // each calls fn for every entry of a table.
 func each(table *ebpf.Map, fn func(*bpfobj.PlexusCtKey, *bpfobj.PlexusCtValue)) error {
-	keys, values := make([]bpfobj.PlexusCtKey, batch), make([]bpfobj.PlexusCtValue, batch)
-	var cursor ebpf.MapBatchCursor
-	for {
-		n, err := table.BatchLookup(&cursor, keys, values, nil)
-		for i := range n {
+	unhurried := func() error { return nil }
+	return batches(table, unhurried, func(keys []bpfobj.PlexusCtKey, values []bpfobj.PlexusCtValue) error {
+		for i := range keys {
 			fn(&keys[i], &values[i])
 		}
-		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("list flows: %w", err)
-		}
-	}
+		return nil
+	})
 }
 
 func flowOf(k *bpfobj.PlexusCtKey, v *bpfobj.PlexusCtValue, now time.Duration) datapath.Flow {

@@ -1,7 +1,6 @@
 package bpfmap
 
 import (
-	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -17,7 +16,7 @@ import (
 var flowsEqual = cmp.Options{
 	cmpopts.EquateComparable(netip.AddrPort{}),
 	cmpopts.IgnoreFields(datapath.Flow{}, "Expires"),
-	cmpopts.SortSlices(func(a, b datapath.Flow) bool { return fmt.Sprint(a) < fmt.Sprint(b) }),
+	cmpopts.SortSlices(func(a, b datapath.Flow) bool { return a.Local.Compare(b.Local) < 0 }), // no two of a test have the same
 }
 
 // TestFlowsList writes more flows than one batch reads.
@@ -25,7 +24,7 @@ func TestFlowsList(t *testing.T) {
 	maps, _ := newMaps(t)
 	var want []datapath.Flow
 	for i := range 2*batch + 7 {
-		f := datapath.Flow{Direction: policy.Direction(i % 2), Protocol: 6, Expires: time.Hour, State: "established", Tunnel: i%3 == 0}
+		f := datapath.Flow{Direction: policy.Direction(i % 2), Protocol: 6, Expires: time.Hour, State: "established", Tunnel: i%3 == 0, Open: true}
 		f.Local = netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), uint16(i))
 		f.Remote = netip.AddrPortFrom(netip.MustParseAddr("198.51.100.7"), 443)
 		if i%5 == 0 {

@@ -37,9 +37,11 @@ func New(objs *bpfobj.PlexusMaps) (*Maps, error) {
 		},
 		Pinholes:   &Pinholes{table: objs.PlexusPinholeV2, revision: rev},
 		Exemptions: &Pinholes{table: objs.PlexusExemptV1, revision: rev},
-		Flows:      &Flows{open: objs.PlexusCtV2, opening: objs.PlexusOpeningV1, cache: objs.PlexusCacheV1},
-		Counters:   &Counters{array: objs.PlexusCountersV1},
-		Events:     &Events{ring: objs.PlexusEventsV1},
+		Flows: &Flows{
+			open: objs.PlexusCtV2, opening: objs.PlexusOpeningV1, cache: objs.PlexusCacheV1, fragments: objs.PlexusFragV1,
+		},
+		Counters: &Counters{array: objs.PlexusCountersV1},
+		Events:   &Events{ring: objs.PlexusEventsV1},
 	}, nil
 }
 
