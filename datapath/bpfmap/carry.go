@@ -159,9 +159,10 @@ func isOpen(k *bpfobj.PlexusCtKey, v *bpfobj.PlexusCtValue) bool {
 }
 
 // touched returns when a flow's last packet came or it was denied, in nanoseconds
-// since boot.
-func touched(k *bpfobj.PlexusCtKey, v *bpfobj.PlexusCtValue) uint64 {
-	return v.Expires - uint64(lifetime(k.Protocol, v.TcpState, v.Flags))
+// since boot. It is negative for a value that was made otherwise, on a host that
+// has not been up for as long as such a flow is kept.
+func touched(k *bpfobj.PlexusCtKey, v *bpfobj.PlexusCtValue) int64 {
+	return int64(v.Expires) - int64(lifetime(k.Protocol, v.TcpState, v.Flags))
 }
 
 // lifetime returns how long a flow is kept without a packet.

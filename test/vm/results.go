@@ -46,10 +46,13 @@ func newResults(ctx context.Context, out io.Writer) (*results, error) {
 func (r *results) event(kernel, line string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.sum.Line(line)
 	var e testsum.Event
-	if err := json.Unmarshal([]byte(line), &e); err != nil || e.Action != "attr" || e.Key != instructionsKey {
-		return nil // the summary has printed what is no event
+	if err := json.Unmarshal([]byte(line), &e); err == nil && e.Action == "fail" && e.Test != "" {
+		fmt.Fprintf(r.out, "in %s, %s:\n", e.Package, e.Test) // machines speak in turns
+	}
+	r.sum.Line(line)
+	if e.Action != "attr" || e.Key != instructionsKey {
+		return nil
 	}
 	n, err := strconv.Atoi(e.Value)
 	if err != nil {

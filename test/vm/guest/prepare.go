@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -23,6 +24,9 @@ var mounts = []struct{ fs, dir, options string }{
 // directories are more of what a Debian host has.
 var directories = []string{"/etc", "/root", "/var/lib", "/var/log"}
 
+// links are what udev would make in /dev.
+var links = map[string]string{"/dev/fd": "/proc/self/fd", "/dev/stdin": "fd/0", "/dev/stdout": "fd/1", "/dev/stderr": "fd/2"}
+
 // prepare brings the machine to where tests can run: file systems, the search
 // path, and /dev/net/tun, which is there once its module is.
 func prepare() error {
@@ -37,6 +41,11 @@ func prepare() error {
 		}
 		if err := unix.Mount(m.fs, m.dir, m.fs, 0, m.options); err != nil && err != unix.EBUSY {
 			return fmt.Errorf("mount %s at %s: %w", m.fs, m.dir, err)
+		}
+	}
+	for name, target := range links {
+		if err := os.Symlink(target, name); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
 		}
 	}
 	for name, value := range map[string]string{
