@@ -318,6 +318,7 @@ func (s *subject) accounts() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.now = s.waited + time.Since(s.born)
 	got, want := map[flowKey]datapath.Flow{}, map[flowKey]datapath.Flow{}
 	for _, f := range listed {
 		key := flowKey{f.Remote, f.Local, f.Protocol, f.Tunnel}
