@@ -127,6 +127,8 @@ func TestAddressesHaveTheIdentityOfTheirHost(t *testing.T) {
 		"fd00::1/128":     {Identity: db.id(), Flags: datapath.PeerMesh | datapath.PeerLocal},
 		"192.0.2.1/32":    {Identity: db.id(), Flags: datapath.PeerLocal},
 		"2001:db8::1/128": {Identity: db.id(), Flags: datapath.PeerLocal},
+		"127.0.0.0/8":     {Identity: db.id(), Flags: datapath.PeerLocal},
+		"::1/128":         {Identity: db.id(), Flags: datapath.PeerLocal},
 		"10.210.0.2/32":   {Identity: web.id(), Flags: datapath.PeerMesh},
 		"fd00::2/128":     {Identity: web.id(), Flags: datapath.PeerMesh},
 		"192.0.2.2/32":    {Identity: web.id()},

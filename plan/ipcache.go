@@ -36,8 +36,16 @@ func ipcache(s state.Snapshot, l Local, self mesh.Identity) map[netip.Prefix]dat
 	for _, p := range hostPrefixes(l.Addresses...) {
 		out[p] = datapath.Peer{Identity: self, Flags: datapath.PeerLocal}
 	}
+	for _, p := range loopback {
+		out[p] = datapath.Peer{Identity: self, Flags: datapath.PeerLocal}
+	}
 	return out
 }
+
+// loopback addresses are the host's own, and never come in from outside (RFC 1122,
+// section 3.2.1.3; RFC 4291, section 2.5.3). The kernel drops such packets too,
+// except for IPv4 where route_localnet is set, as Kubernetes' proxy does.
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 
 // known reports whether labels are known for id.
 func known(s state.Snapshot, id mesh.Identity) bool {

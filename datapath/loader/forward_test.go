@@ -81,7 +81,7 @@ func (s *story) add(line string) error {
 			return errors.New("is no packet and what comes of it")
 		}
 		h := hop{on, strings.TrimSpace(sent), strings.TrimSpace(at), strings.TrimSpace(seen), fine}
-		for _, reason := range []bpfobj.PlexusDropReason{undecided, denied} {
+		for reason := fine + 1; reason < bpfobj.PlexusDropReasonDROP_REASONS; reason++ {
 			if h.at == reason.String() {
 				h.dropped = reason
 			}
