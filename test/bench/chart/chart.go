@@ -91,7 +91,7 @@ func (c Chart) SVG(w io.Writer) error {
 func (c Chart) axes(b *strings.Builder, x, y scale) {
 	fmt.Fprintf(b, `<path d="M%d %dV%dH%d" fill="none" stroke="#444"/>`+"\n", left, top, bottom, right)
 	for _, v := range x.decades() {
-		fmt.Fprintf(b, `<path d="M%.1f %dv%d" stroke="#444"/><text x="%[1].1f" y="%[4]d" text-anchor="middle">%[5]s</text>`+"\n",
+		fmt.Fprintf(b, `<path d="M%.1f %dv%d" stroke="#444"/><text x="%.1[1]f" y="%[4]d" text-anchor="middle">%[5]s</text>`+"\n",
 			x.at(v), bottom, tickLength, bottom+labelBelow, number(v))
 	}
 	for _, v := range y.decades() {
@@ -110,7 +110,7 @@ func (l Line) draw(b *strings.Builder, x, y scale, i int) {
 	}
 	fmt.Fprintf(b, `<g stroke="%s" fill="%[1]s"><path d="%s" fill="none" stroke-width="2"/>`, colour, path.String())
 	for _, p := range l.Points {
-		fmt.Fprintf(b, `<path d="M%.1f %.1fV%.1f"/><circle cx="%[1].1f" cy="%[4].1f" r="%[5]d"/>`, x.at(p.X), y.at(p.Low), y.at(p.High), y.at(p.Y), marker)
+		fmt.Fprintf(b, `<path d="M%.1f %.1fV%.1f"/><circle cx="%.1[1]f" cy="%.1[4]f" r="%[5]d"/>`, x.at(p.X), y.at(p.Low), y.at(p.High), y.at(p.Y), marker)
 	}
 	at := top + rowOfIt*i
 	fmt.Fprintf(b, `<path d="M%d %dh%d" stroke-width="2"/></g><text x="%d" y="%d">%s</text>`+"\n",

@@ -24,7 +24,7 @@ func TestSVG(t *testing.T) {
 			t.Fatalf("the picture is no XML: %v\n%s", err, &b)
 		}
 	}
-	for what, want := range map[string]int{"<circle": 3, "a &lt; b": 1, "two &amp; three": 1, ">100k<": 1, ">1k<": 2, "NaN": 0} {
+	for what, want := range map[string]int{"<circle": 3, "a &lt; b": 1, "two &amp; three": 1, ">100k<": 1, ">1k<": 2, "NaN": 0, "%!": 0} {
 		if got := strings.Count(b.String(), what); got != want {
 			t.Errorf("%q is there %d times, want %d:\n%s", what, got, want, &b)
 		}

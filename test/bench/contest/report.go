@@ -71,7 +71,22 @@ func (t Table) checks() (out []Check) {
 			out = append(out, Check{what + ", to " + sets, "> 1", fmt.Sprintf("%.3f", ratio), ratio > 1})
 		}
 	}
-	return out
+	return append(out, t.flatness()...)
+}
+
+// flatGoal is how much of its rate with the fewest rules Plexus keeps with the most.
+const flatGoal = 0.97
+
+// flatness compares the greatest number of rules with the least, where Plexus must
+// be ahead of a filter that is flat itself.
+func (t Table) flatness() []Check {
+	few, found := t.row(ours, slices.Min(ruleCounts))
+	many, foundToo := t.row(ours, slices.Max(ruleCounts))
+	if !t.Ahead || !found || !foundToo {
+		return nil
+	}
+	ratio := many.Ratio.Median / few.Ratio.Median
+	return []Check{{fmt.Sprintf("%s, %d rules to %d", t.Title, many.Rules, few.Rules), fmt.Sprintf(">= %.2f", flatGoal), fmt.Sprintf("%.3f", ratio), ratio >= flatGoal}}
 }
 
 func (t Table) row(filter string, rules int) (Row, bool) {

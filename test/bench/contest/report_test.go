@@ -39,18 +39,20 @@ func TestParsePacketsRefuses(t *testing.T) {
 	}
 }
 
-// lanesOf stands for a run: no programs twice, Plexus, and nftables with a set.
+// lanesOf stands for a run: no programs twice, Plexus, nftables with a set, and
+// Plexus with more rules.
 func lanesOf() []*lane {
 	return []*lane{
 		{filter: filter{name: bare}}, {filter: filter{name: again}},
 		{filter: filter{name: ours, rules: 10}}, {filter: filter{name: sets, rules: 10}},
+		{filter: filter{name: ours, rules: 10000}},
 	}
 }
 
 func TestChecks(t *testing.T) {
 	c := contest{name: udpLoad, title: "UDP", unit: "packets/s", goal: 0.93, ahead: true}
 	// The machine is twice as fast in the second round: ratios are those within one.
-	rates := [][]float64{{90, 180, 90}, {110, 220, 110}, {94, 188, 10}, {95, 190, 95}}
+	rates := [][]float64{{90, 180, 90}, {110, 220, 110}, {94, 188, 10}, {95, 190, 95}, {90, 180, 90}}
 	r := Report{
 		Tables:  []Table{c.table(lanesOf(), rates)},
 		Packets: []Packet{{Kind: "Established", Program: "a", Above: 20}, {Kind: "Established", Program: "b", Case: "IPv6", Above: 31}, {Kind: "Opening", Above: 300}},
@@ -58,6 +60,8 @@ func TestChecks(t *testing.T) {
 	want := []Check{
 		{"UDP, 10 rules, to no programs", ">= 0.93", "0.940", true},
 		{"UDP, 10 rules, to nftables, set and conntrack", "> 1", "0.989", false},
+		{"UDP, 10000 rules, to no programs", ">= 0.93", "0.900", false},
+		{"UDP, 10000 rules to 10", ">= 0.97", "0.957", false},
 		{"packet of an established flow, above an empty program", "<= 30 ns", "at most 31 ns (b, IPv6)", false},
 	}
 	if diff := cmp.Diff(want, r.Checks()); diff != "" {
@@ -77,13 +81,13 @@ func TestPlotNeedsItsLoad(t *testing.T) {
 		t.Error("a plot of nothing was drawn")
 	}
 	c := contest{name: udpLoad, title: "UDP", unit: "packets/s"}
-	r := Report{Tables: []Table{c.table(lanesOf(), [][]float64{{1}, {1}, {1}, {1}})}}
+	r := Report{Tables: []Table{c.table(lanesOf(), [][]float64{{1}, {1}, {1}, {1}, {1}})}}
 	var b strings.Builder
 	if err := r.Plot(&b); err != nil {
 		t.Fatal(err)
 	}
 	// What has no rules is drawn at each of their numbers.
-	if got, want := strings.Count(b.String(), "<circle"), len(ruleCounts)+2; got != want {
+	if got, want := strings.Count(b.String(), "<circle"), len(ruleCounts)+3; got != want {
 		t.Errorf("%d points, want %d", got, want)
 	}
 }
