@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/plexusmesh/plexus/agent/api"
+	"github.com/plexusmesh/plexus/datapath"
 	"github.com/plexusmesh/plexus/encryption/wg"
 	"github.com/plexusmesh/plexus/mesh"
 	"github.com/plexusmesh/plexus/plan"
@@ -161,12 +162,19 @@ func (m *member) peers(ctx context.Context, d *plan.Desired) ([]api.PeerStatus, 
 			continue
 		}
 		_, wanted := d.Peers[n.Key]
-		out = append(out, peerStatus(n, byKey[n.Key], wanted))
+		st := peerStatus(n, byKey[n.Key], wanted)
+		st.NodeAddresses = led(n.Direct, d.Detour)
+		out = append(out, st)
 	}
 	slices.SortFunc(out, func(a, b api.PeerStatus) int {
 		return cmp.Or(strings.Compare(a.Cluster, b.Cluster), strings.Compare(a.Name, b.Name))
 	})
 	return out, err
+}
+
+// led returns those of a peer's addresses that d leads into the tunnel.
+func led(addrs []netip.Addr, d datapath.Detour) []netip.Addr {
+	return slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return !slices.Contains(d.To, a) })
 }
 
 func peerStatus(n mesh.Node, p wg.PeerStatus, wanted bool) api.PeerStatus {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/plexusmesh/plexus/agent/facts"
 	"github.com/plexusmesh/plexus/control/client"
+	"github.com/plexusmesh/plexus/datapath/device"
 	"github.com/plexusmesh/plexus/kvstore/publish"
 	"github.com/plexusmesh/plexus/kvstore/schema"
 	"github.com/plexusmesh/plexus/mesh"
@@ -60,10 +61,22 @@ func (m *member) claim() (mesh.Claim, bool) {
 		open = m.desired.Pinholes
 	}
 	return mesh.Claim{
-		Node: m.enrolment.Node, Addresses: m.uplinks.Addresses, Key: m.kernel.key.Public(),
+		Node: m.enrolment.Node, Addresses: m.uplinks.Addresses, Direct: m.directLocked(), Key: m.kernel.key.Public(),
 		Port: uint16(m.opts.Config.WireGuard.Port), Version: m.opts.Version,
 		NamedPorts: m.namedPorts, Listening: m.found.Listening, Pinholes: facts.Words(slices.Collect(maps.Keys(open))),
 	}, true
+}
+
+// directLocked are the node addresses that others may reach through the tunnel:
+// those on this host's own interfaces. One that only address translation has, and
+// an administrator advertises, would come out of the tunnel as nobody's.
+func (m *member) directLocked() []netip.Addr {
+	if !m.opts.Config.Encryption.NodeAddresses {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(m.uplinks.Addresses), func(a netip.Addr) bool {
+		return !slices.ContainsFunc(m.uplinks.Uplinks, func(u device.Uplink) bool { return slices.Contains(u.Addresses, a) })
+	})
 }
 
 // reporting shows this host to a server at each of its addresses, since a claim

@@ -36,6 +36,7 @@ type kernel struct {
 	verdicts  *verdicts
 	wireguard *wg.Device
 	routes    *route.Table
+	detour    *route.Detour
 
 	mu   sync.Mutex
 	kind wg.Kind
@@ -51,10 +52,11 @@ func openKernel(o Options, key encryption.PrivateKey) (*kernel, error) {
 	k.helper, k.key, k.fresh = o.Helper, key, !device.Exists(o.Config.WireGuard.Device)
 	tunnel, derr := wg.New(wg.Options{Name: o.Config.WireGuard.Device})
 	routes, rerr := route.New(route.Options{Device: o.Config.WireGuard.Device})
-	if err := errors.Join(derr, rerr); err != nil {
+	detour, terr := route.NewDetour(route.DetourOptions{Device: o.Config.WireGuard.Device})
+	if err := errors.Join(derr, rerr, terr); err != nil {
 		return nil, errors.Join(err, k.programs.Close())
 	}
-	k.wireguard, k.routes = tunnel, routes
+	k.wireguard, k.routes, k.detour = tunnel, routes, detour
 	return k, nil
 }
 
@@ -107,7 +109,7 @@ func (k *kernel) Kind() wg.Kind {
 }
 
 func (k *kernel) wireguardConfig(peers map[mesh.Key]encryption.Peer) wg.Config {
-	return wg.Config{PrivateKey: k.key, Port: uint16(k.cfg.WireGuard.Port), Peers: peers, Known: k.known}
+	return wg.Config{PrivateKey: k.key, Port: uint16(k.cfg.WireGuard.Port), FirewallMark: route.Mark, Peers: peers, Known: k.known}
 }
 
 // removeAll removes everything that is ours from the kernel, in the reverse
@@ -117,11 +119,7 @@ func (k *kernel) wireguardConfig(peers map[mesh.Key]encryption.Peer) wg.Config {
 func removeAll(ctx context.Context, cfg config.Config) error {
 	var errs []error
 	addresses, aerr := device.TunnelAddresses(cfg.WireGuard.Device)
-	routes, err := route.New(route.Options{Device: cfg.WireGuard.Device})
-	if err == nil {
-		err = routes.Remove(ctx)
-	}
-	errs = append(errs, aerr, err, wg.RemoveDevice(ctx, cfg.WireGuard.Device, pidFile(cfg)))
+	errs = append(errs, aerr, removeRoutes(ctx, cfg.WireGuard.Device), wg.RemoveDevice(ctx, cfg.WireGuard.Device, pidFile(cfg)))
 	if err := socket.End(addresses); !errors.Is(err, unix.EOPNOTSUPP) { // such a kernel leaves them be
 		errs = append(errs, err)
 	}
@@ -130,4 +128,13 @@ func removeAll(ctx context.Context, cfg config.Config) error {
 		return fmt.Errorf("clean the kernel: %w", err)
 	}
 	return nil
+}
+
+func removeRoutes(ctx context.Context, tunnel string) error {
+	detour, derr := route.NewDetour(route.DetourOptions{Device: tunnel})
+	routes, rerr := route.New(route.Options{Device: tunnel})
+	if err := errors.Join(derr, rerr); err != nil {
+		return err
+	}
+	return errors.Join(detour.Remove(ctx), routes.Remove(ctx))
 }

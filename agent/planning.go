@@ -166,6 +166,7 @@ func (m *member) localLocked(uplinks device.State) plan.Local {
 		Node: m.enrolment.Node, Cluster: m.enrolment.Cluster,
 		Mesh4: m.enrolment.Mesh4, Mesh6: m.enrolment.Mesh6, Pools: m.enrolment.Pools,
 		Device: cfg.WireGuard.Device, Addresses: uplinks.Addresses, MTU: uplinks.MTU,
+		Port: uint16(cfg.WireGuard.Port), Server: m.enrolment.Server, Control: portsIn(slices.Concat(m.enrolment.Servers, m.enrolment.Etcd)),
 		Services: m.servicesLocked(), PeerPinholes: m.failsafe.PeerRemotes(),
 		Policies: m.own.Policies, NamedPorts: m.namedPorts,
 		EveryCluster: !cfg.Policy.DefaultLocalCluster, Disarmed: m.suspension != nil,

@@ -38,7 +38,9 @@ func (k *kernel) steps() []reconcile.Step[plan.Desired] {
 	judged := []string{"ipcache", "pinholes", "policy"}
 	governed := []string{"links", "tunnel"}
 	return []reconcile.Step[plan.Desired]{
-		{Resource: k.ipcache()},
+		// Before any peer's plaintext is refused, or the way to mend things would be.
+		{Resource: k.exemptions()},
+		{Resource: k.ipcache(), Needs: []string{"exemptions"}},
 		{Resource: k.pinholes()},
 		{Resource: k.policy(), Needs: []string{"ipcache"}},
 		{Resource: step{name: "tunnel", ensure: k.ensureTunnel}},
@@ -47,6 +49,8 @@ func (k *kernel) steps() []reconcile.Step[plan.Desired] {
 		{Resource: step{name: "addresses", ensure: ensureAddresses}, Needs: governed},
 		{Resource: step{name: "peers", ensure: k.ensurePeers, prune: k.prunePeers}, Needs: governed},
 		{Resource: step{name: "routes", ensure: k.ensureRoutes, prune: k.pruneRoutes}, Needs: governed},
+		// Needs no peers: what has no way into the tunnel must not leave beside it.
+		{Resource: step{name: "detour", ensure: k.ensureDetour, prune: k.pruneDetour}, Needs: governed},
 	}
 }
 
@@ -70,7 +74,7 @@ func (k *kernel) seed(d plan.Desired) error {
 	open, err := socket.List()
 	for i := range open {
 		remote := open[i].Remote.Addr()
-		open[i].Tunnel = slices.ContainsFunc(d.Routes, func(r datapath.Route) bool { return r.Prefix.Contains(remote) })
+		open[i].Tunnel = d.Detour.Takes(open[i]) || slices.ContainsFunc(d.Routes, func(r datapath.Route) bool { return r.Prefix.Contains(remote) })
 	}
 	return errors.Join(err, k.maps.Flows.Seed(open))
 }
@@ -105,4 +109,12 @@ func (k *kernel) ensureRoutes(ctx context.Context, d plan.Desired) error {
 
 func (k *kernel) pruneRoutes(ctx context.Context, _ plan.Desired, orphans bool) error {
 	return k.routes.Prune(ctx, orphans)
+}
+
+func (k *kernel) ensureDetour(ctx context.Context, d plan.Desired) error {
+	return k.detour.Ensure(ctx, d.Detour)
+}
+
+func (k *kernel) pruneDetour(ctx context.Context, _ plan.Desired, orphans bool) error {
+	return k.detour.Prune(ctx, orphans)
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/plexusmesh/plexus/datapath"
+	"github.com/plexusmesh/plexus/datapath/bpfmap"
 	"github.com/plexusmesh/plexus/plan"
 	"github.com/plexusmesh/plexus/reconcile"
 )
@@ -70,17 +71,26 @@ func (k *kernel) ipcache() reconcile.Resource[plan.Desired] {
 }
 
 func (k *kernel) pinholes() reconcile.Resource[plan.Desired] {
+	return holes("pinholes", k.maps.Pinholes, func(d plan.Desired) map[datapath.Pinhole]string { return d.Pinholes })
+}
+
+func (k *kernel) exemptions() reconcile.Resource[plan.Desired] {
+	return holes("exemptions", k.maps.Exemptions, func(d plan.Desired) map[datapath.Pinhole]string { return d.Exemptions })
+}
+
+// holes keeps a map that is a set of flows.
+func holes(name string, driver *bpfmap.Pinholes, want func(plan.Desired) map[datapath.Pinhole]string) reconcile.Resource[plan.Desired] {
 	return &table[datapath.Pinhole, struct{}]{
-		name: "pinholes",
+		name: name,
 		want: func(d plan.Desired) map[datapath.Pinhole]struct{} {
-			return setOf(slices.Collect(maps.Keys(d.Pinholes)))
+			return setOf(slices.Collect(maps.Keys(want(d))))
 		},
 		list: func() (map[datapath.Pinhole]struct{}, error) {
-			have, err := k.maps.Pinholes.List()
+			have, err := driver.List()
 			return setOf(have), err
 		},
 		apply: func(upsert map[datapath.Pinhole]struct{}, remove []datapath.Pinhole) error {
-			return k.maps.Pinholes.Apply(slices.Collect(maps.Keys(upsert)), remove)
+			return driver.Apply(slices.Collect(maps.Keys(upsert)), remove)
 		},
 	}
 }

@@ -98,8 +98,9 @@ func TestDirectIsMutual(t *testing.T) {
 func TestPeersMayUseTheirDirectAddresses(t *testing.T) {
 	nodes := []mesh.Node{open("self", 1, "192.0.2.1"), open("b", 2, "192.0.2.2", "2001:db8::2"), node("c", 3, "192.0.2.3")}
 	endpoints := []mesh.Endpoint{behind("10.0.0.2/32", "192.0.2.2"), behind("10.0.0.3/32", "192.0.2.3")}
+	direct := encryption.Direct(nodes, endpoints, self)
 	const want = "m/b 192.0.2.2:51871 [10.0.0.2/32 192.0.2.2/32]\nm/c 192.0.2.3:51871 [10.0.0.3/32]"
-	if diff := cmp.Diff(want, describe(encryption.Plan(nodes, endpoints, self, encryption.Options{}))); diff != "" {
+	if diff := cmp.Diff(want, describe(encryption.Plan(nodes, endpoints, self, encryption.Options{Direct: direct}))); diff != "" {
 		t.Errorf("plan (-want +got):\n%s", diff)
 	}
 }

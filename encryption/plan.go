@@ -17,6 +17,9 @@ type Options struct {
 	// its own node addresses, or both while it has none.
 	Families  Families
 	Keepalive time.Duration // of every peer; 0 sends none
+	// Direct are node addresses that peers may use too, by node ID, as [Direct]
+	// returns them.
+	Direct map[string][]netip.Addr
 }
 
 // Plan returns the peers that the host with node ID self should have, and what
@@ -25,13 +28,12 @@ type Options struct {
 // Two nodes that publish the same key are both refused, and so is a node that
 // publishes ours: guessing who is genuine would hand one node's traffic to the
 // other. For the same reason a prefix that two nodes claim goes to neither;
-// nested prefixes are no conflict, because the longest match decides. A peer may
-// also use those of its node addresses that [Direct] names.
+// nested prefixes are no conflict, because the longest match decides.
 func Plan(nodes []mesh.Node, endpoints []mesh.Endpoint, self string, o Options) (map[mesh.Key]Peer, []Refusal) {
 	o.Families = families(nodes, self, o.Families)
 	accepted, refused := admit(nodes, self, o.Families)
 	prefixes, conflicts := allot(accepted, nodes, endpoints)
-	for id, addrs := range Direct(nodes, endpoints, self) {
+	for id, addrs := range o.Direct {
 		prefixes[id] = withHosts(prefixes[id], addrs)
 	}
 	peers := make(map[mesh.Key]Peer, len(accepted))

@@ -25,6 +25,9 @@ type Local struct {
 	Uplinks   []string           // managed interfaces
 	Addresses []netip.Addr       // node addresses on them
 	MTU       int                // the smallest of the uplinks, bytes
+	Port      uint16             // of WireGuard, UDP
+	Server    bool               // whether the control plane runs here too
+	Control   []uint16           // its ports, TCP, on every server
 	Services  map[Service]string // what must stay reachable, and why
 
 	// PeerPinholes are where peers must be for the WireGuard ports that they chose
@@ -53,12 +56,16 @@ type Desired struct {
 	Verdicts policy.Verdicts
 	Logs     map[policy.RuleID]string    // what rules of Verdicts want shown with their flows
 	Pinholes map[datapath.Pinhole]string // with the reason in words
-	Peers    map[mesh.Key]encryption.Peer
-	Routes   []datapath.Route
-	Revision uint64 // of the mesh's policies that Verdicts come from
-	Lapsed   bool   // whether Verdicts are of before that revision, whose trial has ended here
-	Disarmed bool   // whether policy is suspended: Verdicts let everything pass
-	Warnings []Warning
+	// Exemptions are flows with addresses of Detour.To that may be plaintext, with
+	// the reason in words.
+	Exemptions map[datapath.Pinhole]string
+	Peers      map[mesh.Key]encryption.Peer
+	Routes     []datapath.Route
+	Detour     datapath.Detour
+	Revision   uint64 // of the mesh's policies that Verdicts come from
+	Lapsed     bool   // whether Verdicts are of before that revision, whose trial has ended here
+	Disarmed   bool   // whether policy is suspended: Verdicts let everything pass
+	Warnings   []Warning
 }
 
 // Builder computes plans. It keeps what makes the next one fast, and nothing
@@ -75,7 +82,9 @@ func Build(s state.Snapshot, l Local) Desired { return new(Builder).Build(s, l) 
 // it returns: a later plan shares what is as before.
 func (b *Builder) Build(s state.Snapshot, l Local) Desired {
 	mtu, mtuWarning := encryption.MTU(l.MTU, encryption.Overhead)
-	peers, refused := encryption.Plan(values(s.Nodes), values(s.Endpoints), l.ID(), encryption.Options{Families: encryption.FamiliesOf(l.Addresses)})
+	nodes, endpoints := values(s.Nodes), values(s.Endpoints)
+	direct := encryption.Direct(nodes, endpoints, l.ID())
+	peers, refused := encryption.Plan(nodes, endpoints, l.ID(), encryption.Options{Families: encryption.FamiliesOf(l.Addresses), Direct: direct})
 	self := selfIdentity(s, l)
 	sub, world, policies := subject(s, l, self), everybody(s), policies(s, l)
 	d := Desired{
@@ -87,10 +96,13 @@ func (b *Builder) Build(s state.Snapshot, l Local) Desired {
 		Pinholes: pinholes(s, l),
 		Peers:    peers,
 		Routes:   routes(l),
+		Detour:   detour(s, l, peers, direct),
 		Revision: s.Revision.Number,
 		Lapsed:   lapsed(s, l),
 		Disarmed: l.Disarmed,
 	}
+	d.Exemptions = exemptions(s, l, d.Detour.To)
+	markNodes(d.IPCache, d.Detour.To)
 	if !l.Disarmed {
 		d.Verdicts = b.compiler.Compile(policies, sub, world)
 		d.Logs = logs(policies, d.Verdicts.Rules)
@@ -103,7 +115,6 @@ func (b *Builder) Build(s state.Snapshot, l Local) Desired {
 // its peers where they chose others, as far as l opens those. A port that a peer
 // chose is open to that peer alone: it may be another service's elsewhere.
 func pinholes(s state.Snapshot, l Local) map[datapath.Pinhole]string {
-	const udp = 17
 	out := make(map[datapath.Pinhole]string, len(l.Services))
 	var open []datapath.Pinhole // that may let packets to peers through anyhow
 	for p, why := range l.Services {

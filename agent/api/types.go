@@ -30,16 +30,17 @@ type NodeStatus struct {
 
 // PeerStatus is one tunnel of this host.
 type PeerStatus struct {
-	Name          string     `json:"name"`
-	Cluster       string     `json:"cluster"`
-	MeshIPv4      netip.Addr `json:"meshIPv4"`
-	MeshIPv6      netip.Addr `json:"meshIPv6"`
-	Endpoint      string     `json:"endpoint"`
-	Path          string     `json:"path"`          // "direct"
-	LastHandshake *time.Time `json:"lastHandshake"` // null before the first
-	RxBytes       int64      `json:"rxBytes"`
-	TxBytes       int64      `json:"txBytes"`
-	State         string     `json:"state"` // "connected", "idle" (no handshake for 3 min), "new", or "refused"
+	Name          string       `json:"name"`
+	Cluster       string       `json:"cluster"`
+	MeshIPv4      netip.Addr   `json:"meshIPv4"`
+	MeshIPv6      netip.Addr   `json:"meshIPv6"`
+	Endpoint      string       `json:"endpoint"`
+	Path          string       `json:"path"`          // "direct"
+	LastHandshake *time.Time   `json:"lastHandshake"` // null before the first
+	RxBytes       int64        `json:"rxBytes"`
+	TxBytes       int64        `json:"txBytes"`
+	NodeAddresses []netip.Addr `json:"nodeAddresses"` // of the peer, whose traffic goes through the tunnel; others are judged and not encrypted
+	State         string       `json:"state"`         // "connected", "idle" (no handshake for 3 min), "new", or "refused"
 }
 
 // SourceStatus is one thing that this host learns the mesh from.

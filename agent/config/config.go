@@ -34,14 +34,15 @@ type Config struct {
 	Failsafe   []string `mapstructure:"failsafe"`    // as facts.ParseFailsafe reads it
 	NamedPorts []string `mapstructure:"named-ports"` // as facts.ParseNamedPorts reads it
 
-	Policy    Policy    `mapstructure:"policy"`
-	Log       Log       `mapstructure:"log"`
-	WireGuard WireGuard `mapstructure:"wireguard"`
-	API       API       `mapstructure:"api"`
-	Etcd      Etcd      `mapstructure:"etcd"`
-	Conntrack Conntrack `mapstructure:"conntrack"`
-	Flows     Flows     `mapstructure:"flows"`
-	Guard     Guard     `mapstructure:"guard"`
+	Policy     Policy     `mapstructure:"policy"`
+	Log        Log        `mapstructure:"log"`
+	WireGuard  WireGuard  `mapstructure:"wireguard"`
+	Encryption Encryption `mapstructure:"encryption"`
+	API        API        `mapstructure:"api"`
+	Etcd       Etcd       `mapstructure:"etcd"`
+	Conntrack  Conntrack  `mapstructure:"conntrack"`
+	Flows      Flows      `mapstructure:"flows"`
+	Guard      Guard      `mapstructure:"guard"`
 }
 
 // Policy is where this host finds policies of its own, and how it reads all.
@@ -60,6 +61,11 @@ type Log struct {
 type WireGuard struct {
 	Device string `mapstructure:"device"` // at most 15 bytes
 	Port   int    `mapstructure:"port"`   // UDP
+}
+
+// Encryption says what goes through the tunnel besides mesh addresses.
+type Encryption struct {
+	NodeAddresses bool `mapstructure:"nodeAddresses"` // whether traffic between node addresses of direct peers does
 }
 
 // API is the join API of a server.

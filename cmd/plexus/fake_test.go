@@ -76,7 +76,7 @@ func (d fakeDaemon) Status(context.Context) (api.Status, error) {
 		State: "ready", Version: "v1.2.3", Node: alpha,
 		Peers: []api.PeerStatus{{
 			Name: "beta", Cluster: "demo", MeshIPv4: netip.MustParseAddr("10.210.0.2"), Endpoint: "192.0.2.2:51871", Path: "direct",
-			RxBytes: 1536, TxBytes: 5 << 30, State: "connected",
+			RxBytes: 1536, TxBytes: 5 << 30, State: "connected", NodeAddresses: []netip.Addr{netip.MustParseAddr("192.0.2.2")},
 		}, {Name: "gamma", Cluster: "demo", State: "new"}},
 		Sources: []api.SourceStatus{{Name: "mesh", Synced: true}},
 		Datapath: api.DatapathStatus{

@@ -101,11 +101,22 @@ func (s statusText) peerColumns() []column[api.PeerStatus] {
 		{head: "MESH ADDRESSES", cell: func(p api.PeerStatus) string { return addrs(p.MeshIPv4, p.MeshIPv6) }, wide: true},
 		{head: "STATE", cell: func(p api.PeerStatus) string { return p.State }},
 		{head: "PATH", cell: func(p api.PeerStatus) string { return p.Path }},
+		{head: "NODE TRAFFIC", cell: nodeTraffic},
+		{head: "ENCRYPTED NODE ADDRESSES", cell: func(p api.PeerStatus) string { return addrs(p.NodeAddresses...) }, wide: true},
 		{head: "ENDPOINT", cell: func(p api.PeerStatus) string { return p.Endpoint }},
 		{head: "HANDSHAKE", cell: func(p api.PeerStatus) string { return ago(s.now, p.LastHandshake) }},
 		{head: "RECEIVED", cell: func(p api.PeerStatus) string { return byteSize(p.RxBytes) }},
 		{head: "SENT", cell: func(p api.PeerStatus) string { return byteSize(p.TxBytes) }},
 	}
+}
+
+// nodeTraffic says what becomes of traffic between the node addresses of the
+// two hosts.
+func nodeTraffic(p api.PeerStatus) string {
+	if len(p.NodeAddresses) > 0 {
+		return "encrypted"
+	}
+	return "plaintext"
 }
 
 func ago(now time.Time, t *time.Time) string {

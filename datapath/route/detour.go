@@ -81,8 +81,13 @@ func (d *Detour) Ensure(ctx context.Context, want datapath.Detour) error {
 	if err := d.add(rules, have, func(r rule) bool { return !leads(r) }); err != nil {
 		return err
 	}
+	led, err := d.led(ctx, have)
+	if err != nil {
+		return err
+	}
 	routes, err := d.routes(want)
-	return errors.Join(err, d.table.Ensure(ctx, routes), d.add(rules, have, leads))
+	err = errors.Join(err, d.table.Ensure(ctx, routes), d.add(rules, have, leads))
+	return errors.Join(err, d.shake(want.To, led))
 }
 
 // add adds those of rules that which picks and have lacks.

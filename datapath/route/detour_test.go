@@ -30,6 +30,7 @@ func detour() datapath.Detour {
 		To: addrs("192.0.2.2", "2001:db8::2"), From: addrs("192.0.2.1", "2001:db8::1"),
 		Exempt: []datapath.Pinhole{
 			{Direction: policy.Ingress, Protocol: 17, Port: 51871},
+			{Direction: policy.Ingress, Protocol: 17, Port: 68, Remote: netip.MustParsePrefix("0.0.0.0/0")},
 			{Direction: policy.Egress, Protocol: 6, Port: 7443, Remote: netip.MustParsePrefix("192.0.2.2/32")},
 			{Direction: policy.Egress, Protocol: 6, Port: 7443, Remote: netip.MustParsePrefix("2001:db8::2/128")},
 		},
@@ -81,6 +82,7 @@ func TestDetourTransitions(t *testing.T) {
 		{"nothing", datapath.Detour{}, func(routes, rules string) bool { return routes == "" && rules == before }},
 		{"both families", detour(), func(routes, rules string) bool {
 			return routes == wantRoutes && strings.HasSuffix(rules, wantRules6) && strings.Contains(rules, "v4 7060 proto=158 iif=lo to=192.0.2.2/32 ipproto=6 dport=7443-7443 goto=7062\n") &&
+				strings.Contains(rules, "v4 7060 proto=158 iif=lo ipproto=17 sport=68-68 goto=7062\n") &&
 				strings.Contains(rules, "v4 7061 proto=158 ipproto=6 table=28780\n") && !strings.Contains(rules, "v4 7061 proto=158 table=28780\n")
 		}},
 		{"one family", only6, func(routes, rules string) bool {
@@ -126,10 +128,42 @@ func TestDetourOrder(t *testing.T) {
 	}
 	want := []string{
 		"add 7062", "add 7060", "add 7062", "add 7060", "add route", "add 7061", // a family after the other
+		"add route", "del route", // has sockets look again
 		"del 7061", "del 7060", "del 7062", "del route",
 	}
 	if diff := cmp.Diff(want, order); diff != "" {
 		t.Errorf("order (-want +got):\n%s", diff)
+	}
+}
+
+// TestDetourShakesOnce: what has a socket look for its way again is done when an
+// address is led away, for IPv6, and leaves nothing.
+func TestDetourShakesOnce(t *testing.T) {
+	k := routetest.New("eth0", "tun9")
+	d := openDetour(t, k)
+	two := detour()
+	two.To = append(two.To, netip.MustParseAddr("2001:db8::3"))
+	for _, step := range []struct {
+		want   datapath.Detour
+		shaken []string
+	}{
+		{detour(), []string{"2001:db8::2/128"}},
+		{detour(), nil},
+		{two, []string{"2001:db8::3/128"}},
+	} {
+		before := len(k.Calls())
+		if err := lead(t, d, step.want, false); err != nil {
+			t.Fatal(err)
+		}
+		var shaken []string
+		for _, c := range k.Calls()[before:] {
+			if gone, is := strings.CutPrefix(c, "route-del "); is {
+				shaken = append(shaken, gone)
+			}
+		}
+		if diff := cmp.Diff(step.shaken, shaken); diff != "" || strings.Contains("\n"+k.String(), "\n2001") {
+			t.Errorf("shaken (-want +got):\n%s\nroutes\n%s", diff, k)
+		}
 	}
 }
 

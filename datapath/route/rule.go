@@ -73,7 +73,10 @@ func exemptRules(exempt []datapath.Pinhole, family int) []rule {
 		if p.Remote.IsValid() && familyOf(p.Remote.Addr()) != family {
 			continue
 		}
-		r := rule{family: family, priority: exemptPriority, jump: true, own: true, protocol: p.Protocol, to: p.Remote}
+		r := rule{family: family, priority: exemptPriority, jump: true, own: true, protocol: p.Protocol}
+		if p.Remote.Bits() > 0 {
+			r.to = p.Remote
+		}
 		if p.Direction == policy.Ingress {
 			r.sport = p.Port
 		} else {

@@ -91,7 +91,7 @@ denied() {
 }
 
 prove_encryption() {
-	title 'Nothing between mesh addresses crosses the wire in plaintext'
+	title 'Nothing between members crosses the wire in plaintext'
 	local mark=MESH-$RANDOM-$RANDOM-$RANDOM control=NODE-$RANDOM-$RANDOM-$RANDOM
 	say "A capture on the bridge sees every packet. The text $mark is sent through the mesh:"
 	capture
@@ -99,9 +99,12 @@ prove_encryption() {
 	answered 'TCP, IPv6' host-1 tcp "$db6" 5432 "$mark"
 	answered 'UDP, IPv4' host-1 udp "$db4" 5353 "$mark"
 	answered 'UDP, IPv6' host-1 udp "$db6" 5353 "$mark"
-	say 'Would the capture show plaintext? This version encrypts traffic to mesh addresses only,' \
-		'not yet that to node addresses: another text, sent last and to one of those, must show.'
-	answered 'TCP to the node address' host-1 tcp "$node4" 5432 "$control"
+	answered 'TCP to the IPv4 node address' host-1 tcp "$node4" 5432 "$mark"
+	answered 'TCP to the IPv6 node address' host-1 tcp "$node6" 5432 "$mark"
+	say 'Would the capture show plaintext? Another text, sent last and to everybody on the wire,' \
+		'who need not be members, must show.'
+	# shellcheck disable=SC2086 # two words
+	plexus-lab exec "$lab" host-1 $talk broadcast 192.0.2.255 "$control"
 	eventually 10 holds "$control" || fail 'the capture misses plaintext: it proves nothing'
 	captured
 	ok "$control is in the capture, so everything sent before it is too"

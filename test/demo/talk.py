@@ -2,6 +2,7 @@
 
 talk.py serve PORT...                 echo TCP and UDP on these ports, IPv4 and IPv6
 talk.py ask tcp|udp ADDRESS PORT TEXT print the echo of TEXT
+talk.py broadcast ADDRESS TEXT         send TEXT to everybody on a network
 talk.py hold ADDRESS PORT FILE        exchange a line every 50 ms on one TCP connection, and keep in FILE
                                       how many there were and the longest wait for an answer, in ms
 
@@ -90,6 +91,12 @@ def ask(protocol, address, port, text):
     print(text)
 
 
+def broadcast(address, text):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        sock.sendto(text.encode(), (address, 9))
+
+
 def hold(address, port, path):
     count, longest = 0, 0.0
     with dial("tcp", address, port, LONG_PATIENCE) as sock:
@@ -105,7 +112,7 @@ def hold(address, port, path):
 
 def main():
     try:
-        {"serve": serve, "ask": ask, "hold": hold}[sys.argv[1]](*sys.argv[2:])
+        {"serve": serve, "ask": ask, "broadcast": broadcast, "hold": hold}[sys.argv[1]](*sys.argv[2:])
     except TimeoutError:
         print("no answer", file=sys.stderr)
         sys.exit(SILENT)

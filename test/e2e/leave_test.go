@@ -141,8 +141,10 @@ func (m *trio) testCleanup(t *testing.T) {
 		}
 		m.db.isClean(t)
 	}
-	// No program is left on the interface: the policy that selects db is gone.
-	expect(t, m.server.Host, echoed, target("tcp", m.db.Addr4, 5432), target("tcp", m.db.Addr6, 5432))
+	// No program is left on the interface: the policy that selects db is gone. For
+	// its peers db is a member still, and plaintext to one is no substitute.
+	expect(t, m.stranger, echoed, target("tcp", m.db.Addr4, 5432), target("tcp", m.db.Addr6, 5432))
+	verdicts(t, m.web.Host, map[string][]string{silence: {target("tcp", m.db.Addr4, 5432), target("tcp", m.db.Addr6, 5432)}})
 	if diff := cmp.Diff(before, stateFiles(t, m.db)); diff != "" {
 		t.Errorf("cleanup changed the state directory:\n%s", diff)
 	}

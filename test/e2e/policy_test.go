@@ -160,6 +160,7 @@ func (m *trio) checkFlowsAndCounters(t *testing.T) {
 	}) {
 		t.Errorf("bpf ct list lacks the flow from %s to %s", remote, local)
 	}
+	verdicts(t, m.stranger, map[string][]string{silence: {target("tcp", m.db.Addr4, 5432)}})
 	for _, link := range []string{"uplink", "tunnel"} {
 		if !slices.ContainsFunc(ask[[]api.CounterEntry](t, m.db, "bpf", "metrics", "list"), func(e api.CounterEntry) bool {
 			return e.Interface == link && e.Direction == "ingress" && e.Reason != "forwarded" && e.Packets > 0 && e.Bytes > 0

@@ -67,7 +67,7 @@ func (m *trio) testObserve(t *testing.T) {
 	want := []sight{
 		{"FORWARDED", "", m.web.mesh4.String(), 5432, "app=web", "web-to-db ingress[0]", true},
 		{"DROPPED", "policy denied", m.web.mesh6.String(), 5433, "app=web", "", true},
-		{"DROPPED", "policy denied", m.server.Addr4.String(), 5432, "app=hub", "", false},
+		{"DROPPED", "policy denied", m.server.Addr4.String(), 5432, "app=hub", "", true},
 	}
 	verdicts(t, m.web.Host, map[string][]string{echoed: {target("tcp", m.db.mesh4, 5432)}, silence: {target("tcp", m.db.mesh6, 5433)}})
 	verdicts(t, m.server.Host, map[string][]string{silence: {target("tcp", m.db.Addr4, 5432)}})

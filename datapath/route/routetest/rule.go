@@ -17,14 +17,15 @@ func (k *Kernel) Choose(src net.IP) {
 	k.choice = src
 }
 
-// RouteGetWithOptions answers as the main table.
+// RouteGetWithOptions answers as a main table does that leads everywhere by the
+// first link.
 func (k *Kernel) RouteGetWithOptions(destination net.IP, _ *nl.RouteGetOptions) ([]nl.Route, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := k.begin(OpGet, destination.String()); err != nil {
 		return nil, err
 	}
-	return []nl.Route{{Src: k.choice}}, nil
+	return []nl.Route{{Src: k.choice, LinkIndex: 1}}, nil
 }
 
 // RuleList returns the rules of a family, by priority.
