@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -85,7 +86,7 @@ func TestResults(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l := r.listen("6.1", []report.Job{{Name: "a"}})
+			l := r.listen("6.1", []report.Job{{Name: "a"}}, io.Discard)
 			script(t, l, tt.output, tt.code)
 			if err := l.close(); err != nil {
 				t.Error(err)
@@ -112,7 +113,7 @@ func TestJobsThatNeverEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := r.listen("6.1", []report.Job{{Name: "a"}, {Name: "b"}})
+	l := r.listen("6.1", []report.Job{{Name: "a"}, {Name: "b"}}, io.Discard)
 	if err := l.line(report.Line{Job: "a", Output: []byte("\x16=== RUN   TestHangs\nhello\n")}); err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // jobTimeout bounds one package's tests in an emulated machine.
-const jobTimeout = 8 * time.Minute
+const jobTimeout = 12 * time.Minute
 
 // loader is the package whose loadTest loads every program with every setting
 // and tells what the verifier looked at.

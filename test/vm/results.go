@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,8 +13,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"bufio"
 
 	"github.com/plexusmesh/plexus/internal/testsum"
 	"github.com/plexusmesh/plexus/test/vm/report"
@@ -99,12 +98,13 @@ func (r *results) close() error {
 type listener struct {
 	*results
 	kernel string
-	left   []string // jobs that have not ended
+	events io.Writer // takes every line of test2json
+	left   []string  // jobs that have not ended
 	now    *converter
 }
 
-func (r *results) listen(kernel string, jobs []report.Job) *listener {
-	l := &listener{results: r, kernel: kernel}
+func (r *results) listen(kernel string, jobs []report.Job, events io.Writer) *listener {
+	l := &listener{results: r, kernel: kernel, events: events}
 	for _, j := range jobs {
 		l.left = append(l.left, j.Name)
 	}
@@ -176,15 +176,18 @@ func (l *listener) convert(job string) (*converter, error) {
 		return nil, fmt.Errorf("start test2json: %w", err)
 	}
 	c := &converter{in: in, cmd: cmd, done: make(chan error, 1), started: time.Now()}
-	go func() { c.done <- l.events(out) }()
+	go func() { c.done <- l.convertAll(out) }()
 	return c, nil
 }
 
-func (l *listener) events(out io.Reader) error {
+func (l *listener) convertAll(out io.Reader) error {
 	lines := bufio.NewReader(out)
 	for {
 		text, err := lines.ReadString('\n')
 		if text != "" {
+			if _, err := io.WriteString(l.events, text); err != nil {
+				return fmt.Errorf("keep the events of linux-%s: %w", l.kernel, err)
+			}
 			if err := l.event(l.kernel, text); err != nil {
 				return err
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -71,7 +72,12 @@ func bootOne(ctx context.Context, r release, p *payload, res *results, dir strin
 	}
 	defer os.Remove(m.initrd)
 	res.note("linux-%s: boots after %.0f s", r.kernel, time.Since(started).Seconds())
-	l := res.listen(r.kernel, p.jobs)
+	events, err := os.Create(filepath.Join(dir, r.kernel+".events.json"))
+	if err != nil {
+		return err
+	}
+	defer events.Close()
+	l := res.listen(r.kernel, p.jobs, events)
 	err = errors.Join(m.run(ctx, l.line), l.close())
 	res.note("linux-%s: ended after %.0f s", r.kernel, time.Since(started).Seconds())
 	if err != nil {
