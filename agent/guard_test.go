@@ -14,8 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/plexusmesh/plexus/agent/config"
+	"github.com/plexusmesh/plexus/agent/snapshot"
 	"github.com/plexusmesh/plexus/agent/trial"
 	"github.com/plexusmesh/plexus/control"
+	"github.com/plexusmesh/plexus/control/ca"
 	"github.com/plexusmesh/plexus/datapath"
 	"github.com/plexusmesh/plexus/datapath/device"
 	"github.com/plexusmesh/plexus/identity"
@@ -64,6 +66,31 @@ func wantOpens(t *testing.T, d plan.Desired, err error, want ...uint16) {
 	}
 	if diff := cmp.Diff(want, opens(d)); diff != "" {
 		t.Errorf("the guard opens: want -, got +:\n%s", diff)
+	}
+}
+
+// resave replaces the snapshot by what change makes of it.
+func (c *machine) resave(t *testing.T, change func(*snapshot.Image)) {
+	t.Helper()
+	key, err := ca.ParseKey(c.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := snapshot.Owner{Cluster: east.Name, Node: "web-1", Key: key}
+	data, err := os.ReadFile(snapshotFile(c.config.StateDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := snapshot.Decode(data, owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(&img)
+	if data, err = snapshot.Encode(img, owner); err == nil {
+		err = os.WriteFile(snapshotFile(c.config.StateDir), data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -199,13 +226,20 @@ func TestAHostThatTheMeshForgotCannotBePlanned(t *testing.T) {
 func TestAPolicyThatIsNotUnderstoodIsNotGuessed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newMachine(t)
-		document, err := schema.EncodePolicy(schema.Policy{Name: "web", Document: strings.Replace(opening("web", 80), "ingress", "futureKey", 1), Revision: 1})
-		c.put(t, map[string][]byte{schema.PolicyKey("web"): encoded(t, document, err)})
+		c.apply(t, schema.PolicyRevision{Revision: 1}, 80, 0)
 		_, stop := c.start(t)
 		settled(soon)
 		stop()
-		if _, err := c.recall(t, bootFacts{}); err == nil {
-			t.Error("planned without knowing what a policy says")
+		c.resave(t, func(img *snapshot.Image) { // as a newer plexusd might have
+			document, err := schema.EncodePolicy(schema.Policy{Name: "web", Document: strings.Replace(opening("web", 80), "ingress", "futureKey", 1), Revision: 1})
+			img.Sources["policies"]["web"] = encoded(t, document, err)
+		})
+		if _, err := c.recall(t, bootFacts{}); err == nil || !strings.Contains(err.Error(), "not understood") {
+			t.Errorf("%v, want an error that says that a policy is not understood", err)
+		}
+		c.resave(t, func(img *snapshot.Image) { delete(img.Sources, "identities") })
+		if _, err := c.recall(t, bootFacts{}); err == nil || !strings.Contains(err.Error(), "another version") {
+			t.Errorf("%v, want an error that says that something is left out", err)
 		}
 	})
 }
