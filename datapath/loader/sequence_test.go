@@ -345,7 +345,7 @@ func (s *subject) accounts() {
 func (f *tracked) listed(key flowKey, now time.Duration) datapath.Flow {
 	out := datapath.Flow{
 		Direction: f.direction, Protocol: key.protocol, Local: key.local, Remote: key.remote, Identity: f.identity, Rule: f.rule,
-		Revision: f.revision, Tunnel: key.tunnel, State: f.state, Expires: f.expires - now,
+		Revision: f.revision, Tunnel: key.tunnel, Open: f.open, State: f.state, Expires: f.expires - now,
 	}
 	if !f.heir {
 		out.RxPackets, out.RxBytes, out.TxPackets, out.TxBytes = f.packets[0], f.bytes[0], f.packets[1], f.bytes[1]
