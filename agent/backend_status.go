@@ -103,6 +103,7 @@ func (m *member) datapath(d *plan.Desired, s state.Snapshot) api.DatapathStatus 
 			st.Interfaces = append(st.Interfaces, l.Name)
 		}
 	}
+	st.EarlyDrop = m.kernel.earlyDrop()
 	if flows, err := m.kernel.maps.Flows.List(); err == nil {
 		st.Flows = len(flows)
 	}

@@ -37,6 +37,7 @@ type kernel struct {
 	wireguard *wg.Device
 	routes    *route.Table
 	detour    *route.Detour
+	early     *early
 
 	mu   sync.Mutex
 	kind wg.Kind
@@ -68,16 +69,21 @@ func openDatapath(o Options) (*kernel, error) {
 	}
 	k := &kernel{cfg: o.Config, logger: o.Logger, programs: programs, maps: programs.Maps()}
 	k.verdicts = &verdicts{maps: k.maps.Policy}
+	k.early = &early{
+		off: o.Config.Datapath.XDP == config.XDPOff, logger: o.Logger, prune: programs.PruneEarly,
+		open: func() (earlyStage, error) { return programs.OpenEarly() },
+	}
 	return k, nil
 }
 
 // Close lets go of everything and removes nothing. Whoever comes next may be a
 // daemon of an older version.
 func (k *kernel) Close() error {
+	early := k.early.Close() // it trusts tables that an older version does not keep
 	if err := k.programs.LeaveForOlder(); err != nil {
 		k.logger.Warn("an older version started next would not know all flows", "error", err)
 	}
-	return errors.Join(k.wireguard.Close(), k.programs.Close())
+	return errors.Join(early, k.wireguard.Close(), k.programs.Close())
 }
 
 // policy is the resource that loads verdicts.

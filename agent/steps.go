@@ -45,6 +45,7 @@ func (k *kernel) steps() []reconcile.Step[plan.Desired] {
 		{Resource: k.policy(), Needs: []string{"ipcache"}},
 		{Resource: step{name: "tunnel", ensure: k.ensureTunnel}},
 		{Resource: step{name: "links", ensure: k.ensureLinks, prune: k.pruneLinks}, Needs: judged},
+		{Resource: k.early, Needs: []string{"links"}},
 		// Up before it has a peer: only then does a port that is taken say so.
 		{Resource: step{name: "addresses", ensure: ensureAddresses}, Needs: governed},
 		{Resource: step{name: "peers", ensure: k.ensurePeers, prune: k.prunePeers}, Needs: governed},

@@ -59,6 +59,8 @@ type DatapathStatus struct {
 	PolicyEntries  int      `json:"policyEntries"`
 	Flows          int      `json:"flows"` // tracked connections
 
+	// EarlyDrop is present while policy denies some prefix and datapath.xdp is not off.
+	EarlyDrop *EarlyDrop `json:"earlyDrop,omitempty"`
 	// Pending is the revision on trial that is enforced here; absent otherwise.
 	Pending *Pending `json:"pending,omitempty"`
 	// Lapsed is a revision whose trial has ended here unconfirmed: what was before
@@ -66,6 +68,22 @@ type DatapathStatus struct {
 	Lapsed uint64 `json:"lapsed,omitempty"`
 	// Disarmed is present while an administrator of this host has suspended policy.
 	Disarmed *Disarmed `json:"disarmed,omitempty"`
+}
+
+// EarlyDrop is the early stage of the datapath, which drops what comes from denied
+// prefixes by XDP. The same is dropped without it, at greater expense.
+type EarlyDrop struct {
+	Prefixes   int       `json:"prefixes"` // denied
+	Interfaces []string  `json:"interfaces"`
+	Without    []Without `json:"without,omitempty"`
+	Dropped    uint64    `json:"dropped"`    // packets, since the maps were made
+	Unreported uint64    `json:"unreported"` // those of them that no event told of
+}
+
+// Without is an interface that the early stage is not attached to.
+type Without struct {
+	Interface string `json:"interface"`
+	Reason    string `json:"reason"`
 }
 
 // Warning is something that a person should know.

@@ -43,6 +43,7 @@ type Config struct {
 	Conntrack  Conntrack  `mapstructure:"conntrack"`
 	Flows      Flows      `mapstructure:"flows"`
 	Guard      Guard      `mapstructure:"guard"`
+	Datapath   Datapath   `mapstructure:"datapath"`
 }
 
 // Policy is where this host finds policies of its own, and how it reads all.
@@ -83,6 +84,17 @@ type Etcd struct {
 type Conntrack struct {
 	Size int `mapstructure:"size"` // flows; the least recently used give way
 }
+
+// Datapath is what of the datapath may be left out.
+type Datapath struct {
+	XDP string `mapstructure:"xdp"` // XDPAuto or XDPOff: whether drivers drop what comes from denied prefixes
+}
+
+// The values of datapath.xdp.
+const (
+	XDPAuto = "auto" // where the driver runs XDP itself, while policy denies some prefix
+	XDPOff  = "off"
+)
 
 // Flows is the memory of observed flows.
 type Flows struct {
@@ -197,7 +209,7 @@ func (c Config) Validate() error {
 		c.validateInterfaces(), c.validateLog(), c.validateDevice(), c.validatePorts(),
 		between("conntrack.size", c.Conntrack.Size, 1024, 16<<20),
 		between("flows.capacity", c.Flows.Capacity, 1, 1<<24),
-		c.Guard.validate(),
+		c.Guard.validate(), c.Datapath.validate(),
 	)
 }
 
@@ -211,6 +223,13 @@ func absolute(key, path string) error {
 func between(key string, n, low, high int) error {
 	if n < low || n > high {
 		return fmt.Errorf("%s %d is out of range: use %d to %d", key, n, low, high)
+	}
+	return nil
+}
+
+func (d Datapath) validate() error {
+	if d.XDP != XDPAuto && d.XDP != XDPOff {
+		return fmt.Errorf("datapath.xdp %q is unknown: use auto or off", d.XDP)
 	}
 	return nil
 }

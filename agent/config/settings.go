@@ -30,6 +30,7 @@ var defaults = map[string]any{
 	"guard.onFailure":            GuardOpen,
 	"guard.timeout":              30 * time.Second,
 	"guard.interfaces":           GuardKnown,
+	"datapath.xdp":               XDPAuto,
 }
 
 // usage holds the text of every flag.
@@ -56,4 +57,5 @@ var usage = map[string]string{
 	"guard.onFailure":            "what a boot does whose saved policy cannot be put in force: open or closed",
 	"guard.timeout":              "after which a boot goes on without what is missing, 1s to 1m",
 	"guard.interfaces":           "which interfaces plexusd guard attaches to at boot: known (those that this host last managed) or physical (these, and all that look like hardware)",
+	"datapath.xdp":               "whether drivers drop what comes from denied prefixes, before the kernel looks at it: auto or off",
 }

@@ -27,6 +27,7 @@ typedef __u16 __sum16;
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PROG_ARRAY = 3,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_LPM_TRIE = 11,
@@ -59,6 +60,19 @@ struct __sk_buff {
 	__u32 data; /* offsets that the verifier makes pointers of */
 	__u32 data_end;
 };
+
+/* linux/bpf.h: the context of an XDP program. */
+struct xdp_md {
+	__u32 data; /* offsets that the verifier makes pointers of */
+	__u32 data_end;
+	__u32 data_meta;
+	__u32 ingress_ifindex;
+	__u32 rx_queue_index;
+	__u32 egress_ifindex;
+};
+
+#define XDP_DROP 1
+#define XDP_PASS 2
 
 /* linux/pkt_cls.h */
 #define TC_ACT_UNSPEC (-1) /* go on with the next program or filter */

@@ -74,6 +74,19 @@ func (s statusText) writeNode(row func(name, format string, args ...any)) {
 	row("WireGuard", "%s", d.WireGuard)
 	row("Policy", "revision %d, %d entries, %d tracked connections", d.PolicyRevision, d.PolicyEntries, d.Flows)
 	row("Posture", "%s", d.Posture)
+	if e := d.EarlyDrop; e != nil {
+		row("Early drop", "%s", earlyDrop(e))
+	}
+}
+
+// earlyDrop says on which interfaces XDP drops what is denied, and what it dropped.
+func earlyDrop(e *api.EarlyDrop) string {
+	text := fmt.Sprintf("%d denied prefixes on %s; %d packets, %d of them without an event",
+		e.Prefixes, cmp.Or(strings.Join(e.Interfaces, ", "), "no interface"), e.Dropped, e.Unreported)
+	for _, w := range e.Without {
+		text += fmt.Sprintf("; not on %s: %s", w.Interface, w.Reason)
+	}
+	return text
 }
 
 func (s statusText) state() string {

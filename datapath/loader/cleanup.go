@@ -24,6 +24,11 @@ const errLinkGone = unix.ENOLINK
 func Cleanup(root string) error {
 	links, err := listLinks(root)
 	errs := []error{err}
+	early, err := listEarly(root)
+	errs = append(errs, err)
+	for _, name := range early {
+		errs = append(errs, removeEarly(root, name))
+	}
 	for _, l := range links {
 		errs = append(errs, removeLink(root, l.Name))
 	}
@@ -37,7 +42,7 @@ func Cleanup(root string) error {
 	return errors.Join(errs...)
 }
 
-// removePins removes the maps of ours, of every layout version.
+// removePins removes what is pinned of ours, of every layout version.
 func removePins(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {

@@ -46,7 +46,7 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.tests, "tests", "bin/loader.test", "the tests of datapath/loader, built: go test -c -o bin/loader.test ./datapath/loader")
 	f.StringVar(&o.plot, "plot", "", "where to draw packets per second against rules, as SVG")
 	f.Usage = func() {
-		fmt.Fprintf(f.Output(), "usage: plexus-bench [flags] [joins|policy|throughput|memory|changes|datapath]...\n")
+		fmt.Fprintf(f.Output(), "usage: plexus-bench [flags] [joins|policy|throughput|memory|changes|datapath|early]...\n")
 		f.PrintDefaults()
 	}
 	if err := f.Parse(args); err != nil {
@@ -54,7 +54,7 @@ func parse(args []string) (options, error) {
 	}
 	o.parts = f.Args()
 	for _, name := range o.parts {
-		if name != "datapath" && !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) {
+		if name != "datapath" && name != "early" && !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) {
 			return o, fmt.Errorf("measure %q: there is no such measurement: see plexus-bench -h", name)
 		}
 	}
@@ -94,6 +94,14 @@ func measure(ctx context.Context, args []string) error {
 		for _, c := range report.Checks() {
 			results = append(results, result{c.What, c.Target, c.Measured, when(c.Met)})
 		}
+	}
+	if o.wants("early") {
+		fmt.Fprintln(os.Stderr, "measuring early")
+		drops, err := floods(ctx)
+		if err != nil {
+			return err
+		}
+		results = append(results, drops...)
 	}
 	if err := o.draw(report); err != nil {
 		return err
