@@ -183,7 +183,7 @@ func (h *host) checkParleys(all []parley) {
 	}
 }
 
-// known returns the flows with a port of the other side.
+// known returns the flows with a port of the other side that are not over.
 func (h *host) known(port uint16) (out []datapath.Flow) {
 	h.t.Helper()
 	flows, err := h.maps.Flows.List()
@@ -191,7 +191,7 @@ func (h *host) known(port uint16) (out []datapath.Flow) {
 		h.t.Fatal(err)
 	}
 	for _, f := range flows {
-		if f.Remote.Port() == port {
+		if f.Remote.Port() == port && f.Expires >= 0 {
 			out = append(out, f)
 		}
 	}
