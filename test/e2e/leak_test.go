@@ -87,8 +87,11 @@ func (m *leaks) encrypted(t *testing.T, hosts ...*host) {
 func (h *host) tunnels(t *testing.T, to *host) error {
 	for _, a := range []netip.Addr{to.Addr4, to.Addr6} {
 		out, err := h.Output(t.Context(), "ip", "route", "get", a.String())
-		if err != nil || !strings.Contains(string(out), "dev plexus0") {
-			return fmt.Errorf("%s: %s, %v", a, out, err)
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(string(out), "dev plexus0") {
+			return fmt.Errorf("the way to %s is %s", a, out)
 		}
 	}
 	return nil
