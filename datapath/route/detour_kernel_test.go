@@ -44,7 +44,7 @@ func TestDetourRealKernel(t *testing.T) {
 				t.Errorf("route to %s without the tunnel: %s; want it refused", to, out)
 			}
 		}
-		ip(t, "route get 192.0.2.2 ipproto tcp dport 7443") // the control plane is still there
+		ip(t, "route get 192.0.2.2 ipproto 6 dport 7443") // the control plane is still there
 		if err := d.Remove(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -57,34 +57,35 @@ func TestDetourRealKernel(t *testing.T) {
 
 func asksTheKernel(t *testing.T) {
 	t.Helper()
-	const wg = "ipproto udp sport 51871 dport 1024"
+	// Protocols are numbers: not every machine has /etc/protocols.
+	const wg = "ipproto 17 sport 51871 dport 1024"
 	for _, tt := range []struct{ ask, want string }{
-		{"192.0.2.2 ipproto tcp", "dev tun9 table 28780 src 192.0.2.1 "},
-		{"192.0.2.2 ipproto icmp", "dev tun9 table 28780 src 192.0.2.1 "},
-		{"192.0.2.2 from 192.0.2.11 ipproto udp dport 53", "dev tun9"},
-		{"2001:db8::2 ipproto tcp", "dev tun9 table 28780 proto 158 src 2001:db8::1 "},
-		{"192.0.2.3 ipproto tcp", "dev up0 src 192.0.2.1 "},
+		{"192.0.2.2 ipproto 6", "dev tun9 table 28780 src 192.0.2.1 "},
+		{"192.0.2.2 ipproto 1", "dev tun9 table 28780 src 192.0.2.1 "},
+		{"192.0.2.2 from 192.0.2.11 ipproto 17 dport 53", "dev tun9"},
+		{"2001:db8::2 ipproto 6", "dev tun9 table 28780 proto 158 src 2001:db8::1 "},
+		{"192.0.2.3 ipproto 6", "dev up0 src 192.0.2.1 "},
 		{"192.0.2.2 " + wg, "dev up0 src 192.0.2.1 "},
 		{"2001:db8::2 " + wg, "dev up0 "},
 		{"192.0.2.2 mark 0x70", "dev up0 src 192.0.2.1 "},
 		{"2001:db8::2 mark 0x70", "dev up0 "},
-		{"192.0.2.2 ipproto tcp dport 7443", "dev up0 "},
-		{"2001:db8::2 ipproto tcp dport 7443", "dev up0 "},
-		{"192.0.2.2 ipproto udp dport 7443", "dev tun9 "},
-		{"192.0.2.2 ipproto tcp sport 2379", "dev up0 "},
-		{"2001:db8::2 ipproto tcp sport 2379", "dev up0 "},
+		{"192.0.2.2 ipproto 6 dport 7443", "dev up0 "},
+		{"2001:db8::2 ipproto 6 dport 7443", "dev up0 "},
+		{"192.0.2.2 ipproto 17 dport 7443", "dev tun9 "},
+		{"192.0.2.2 ipproto 6 sport 2379", "dev up0 "},
+		{"2001:db8::2 ipproto 6 sport 2379", "dev up0 "},
 		// As they come in: answers to what this host opened, and flows to its ports.
-		{"192.0.2.1 from 192.0.2.2 iif tun9 ipproto tcp sport 80", "local 192.0.2.1"},
-		{"192.0.2.1 from 192.0.2.2 iif up0 ipproto udp sport 1024 dport 51871", "local 192.0.2.1"},
-		{"192.0.2.1 from 192.0.2.2 iif up0 ipproto tcp sport 7443 dport 40000", "local 192.0.2.1"},
-		{"192.0.2.1 from 192.0.2.2 iif up0 ipproto tcp sport 40000 dport 2379", "local 192.0.2.1"},
-		{"192.0.2.1 from 192.0.2.3 iif up0 ipproto tcp sport 80", "local 192.0.2.1"},
+		{"192.0.2.1 from 192.0.2.2 iif tun9 ipproto 6 sport 80", "local 192.0.2.1"},
+		{"192.0.2.1 from 192.0.2.2 iif up0 ipproto 17 sport 1024 dport 51871", "local 192.0.2.1"},
+		{"192.0.2.1 from 192.0.2.2 iif up0 ipproto 6 sport 7443 dport 40000", "local 192.0.2.1"},
+		{"192.0.2.1 from 192.0.2.2 iif up0 ipproto 6 sport 40000 dport 2379", "local 192.0.2.1"},
+		{"192.0.2.1 from 192.0.2.3 iif up0 ipproto 6 sport 80", "local 192.0.2.1"},
 	} {
 		if got := ip(t, "route get "+tt.ask); !strings.Contains(got, tt.want) {
 			t.Errorf("route get %s: %s; want %q", tt.ask, got, tt.want)
 		}
 	}
-	if out, err := exec.Command("ip", "route", "get", "192.0.2.1", "from", "192.0.2.2", "iif", "up0", "ipproto", "tcp", "sport", "80").CombinedOutput(); err == nil {
+	if out, err := exec.Command("ip", "route", "get", "192.0.2.1", "from", "192.0.2.2", "iif", "up0", "ipproto", "6", "sport", "80").CombinedOutput(); err == nil {
 		t.Errorf("what belongs into the tunnel may come in by the interface under strict filtering, so that this test says nothing of it: %s", out)
 	}
 }
