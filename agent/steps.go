@@ -70,9 +70,16 @@ func (k *kernel) ensureLinks(_ context.Context, d plan.Desired) error {
 	return k.programs.EnsureLinks(d.Links)
 }
 
-// seed puts the connections of this host's sockets into connection tracking.
+// seed puts the connections of this host's sockets into connection tracking, and
+// what the kernel itself tracks besides: those of containers and guests.
 func (k *kernel) seed(d plan.Desired) error {
+	var devices []string
+	for _, l := range d.Links {
+		devices = append(devices, l.Name)
+	}
 	open, err := socket.List()
+	tracked, terr := socket.Tracked(devices)
+	open, err = append(open, tracked...), errors.Join(err, terr) // of what both know, the first stands
 	for i := range open {
 		remote := open[i].Remote.Addr()
 		open[i].Tunnel = d.Detour.Takes(open[i]) || slices.ContainsFunc(d.Routes, func(r datapath.Route) bool { return r.Prefix.Contains(remote) })

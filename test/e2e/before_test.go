@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"testing"
 
 	"github.com/plexusmesh/plexus/internal/lab"
@@ -26,7 +27,7 @@ func TestBefore(t *testing.T) {
 	m.server.init(t)
 	serve(t, stranger, "6001")
 	serve(t, m.db.Host, "5432", "7050")
-	allowed := m.allowedBefore(t)
+	allowed := append(m.allowedBefore(t), m.contained(t))
 	served, denied := m.datagramsBefore(t), m.deniedBefore(t)
 	m.server.do(t, "policy", "apply", "--allow-empty", "-f",
 		m.server.write(t, "policy.yaml", clusterwide("busy", "db", fmt.Sprintf(busy, stranger.Addr4, stranger.Addr6))))
@@ -67,6 +68,48 @@ func (m *trio) allowedBefore(t *testing.T) []duplex {
 			pour(t, "tcp", m.stranger, m.db.Host, [2]netip.AddrPort{netip.AddrPortFrom(a[1], port(activePorts)), netip.AddrPortFrom(a[0], port(7000))}))
 	}
 	return out
+}
+
+// behind makes a container of a host, which masquerades it.
+const behind = `
+set -e
+ip netns add inner
+ip link add inner0 type bridge
+ip link add port0 type veth peer name eth0 netns inner
+ip link set port0 master inner0
+ip addr add 172.30.0.1/24 dev inner0
+ip link set inner0 up
+ip link set port0 up
+ip -n inner addr add 172.30.0.2/24 dev eth0
+ip -n inner link set eth0 up
+ip -n inner route add default via 172.30.0.1
+echo 1 >/proc/sys/net/ipv4/ip_forward
+nft add table ip nat
+nft add chain ip nat post '{ type nat hook postrouting priority srcnat; }'
+nft add rule ip nat post ip saddr 172.30.0.0/24 oifname eth0 masquerade
+`
+
+// contained is a connection that a container of db has opened to the stranger. No
+// socket of db tells of it.
+func (m *trio) contained(t *testing.T) duplex {
+	t.Helper()
+	if err := m.db.Run(t.Context(), "sh", "-c", behind); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	local, remote := "172.30.0.2:17020", netip.AddrPortFrom(m.stranger.Addr4, 6020).String()
+	d := duplex{name: "tcp from a container of db", listen: launch(t, m.stranger, "listen", "tcp", remote, local)}
+	d.active = &program{cmd: m.db.Command(t.Context(), "ip", "netns", "exec", "inner", self, "tcp", local, remote)}
+	d.active.cmd.Env = append(d.active.cmd.Env, roleEnv+"=pour")
+	d.active.cmd.Stderr = os.Stderr
+	d.active.begin(t)
+	if line, err := d.active.out.ReadString('\n'); line != "ready\n" {
+		t.Fatalf("the container says %q: %v; want ready", line, err)
+	}
+	return d
 }
 
 // datagramsBefore are flows to a socket of db that takes whoever comes.
