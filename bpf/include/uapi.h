@@ -37,6 +37,9 @@ enum bpf_map_type {
 
 #define BPF_ANY 0
 #define BPF_NOEXIST 1
+#define BPF_RB_NO_WAKEUP (1ULL << 0)
+#define BPF_RB_FORCE_WAKEUP (1ULL << 1)
+#define BPF_RB_AVAIL_DATA 0
 #define EEXIST 17 /* asm-generic/errno-base.h */
 #define BPF_F_NO_PREALLOC (1U << 0)
 

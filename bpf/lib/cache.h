@@ -178,7 +178,7 @@ static __always_inline void cache_settle(struct cache_entry *c)
 	int kept;
 
 	e = ct_find(&c->key, &kept);
-	if (e) {
+	if (e && e->birth == c->birth) {
 		__sync_fetch_and_add(&e->rx_packets, c->rx_packets);
 		__sync_fetch_and_add(&e->rx_bytes, c->rx_bytes);
 		__sync_fetch_and_add(&e->tx_packets, c->tx_packets);
@@ -188,6 +188,12 @@ static __always_inline void cache_settle(struct cache_entry *c)
 	c->rx_bytes = 0;
 	c->tx_packets = 0;
 	c->tx_bytes = 0;
+}
+
+/* A way and a birth in one number: global functions have few parameters. */
+static __always_inline __u32 way_and_birth(enum cache_way way, __u16 birth)
+{
+	return way << 16 | birth;
 }
 
 /* cache_way is that of packets which tell a flow nothing new: all of an open one;
@@ -207,7 +213,7 @@ static __always_inline enum cache_way cache_way(__u8 flags, __u8 direction, int 
  * time at all ends what the entry says: a reset is for the flow to judge, and for
  * what follows it.
  */
-__noinline int cache_put(struct __sk_buff *skb, __u32 revision, __u32 way, __u32 jiffies)
+__noinline int cache_put(struct __sk_buff *skb, __u32 revision, __u32 way_birth, __u32 jiffies)
 {
 	struct scratch *s = scratch_get();
 	struct cache_entry *c;
@@ -223,7 +229,8 @@ __noinline int cache_put(struct __sk_buff *skb, __u32 revision, __u32 way, __u32
 		cache_settle(c);
 	c->key = s->key;
 	c->revision = revision;
-	c->way = way;
+	c->way = way_birth >> 16;
+	c->birth = way_birth;
 	c->until = bpf_jiffies64() + jiffies;
 	return 0;
 }

@@ -19,6 +19,7 @@
 #define CT_DATAGRAM (60 * SECONDS)
 #define CT_DATAGRAM_REPLIED (180 * SECONDS)
 #define CT_ICMP (30 * SECONDS)
+#define CT_MOVED 0 /* expiry of an entry that speaks for nothing: it was long ago */
 
 static __always_inline int ct_has_states(__u8 protocol)
 {
@@ -144,19 +145,21 @@ static __always_inline int ct_is_open(const struct ct_value *e, const struct pac
 }
 
 /* ct_keep moves a flow that has opened to the table from which nothing is
- * evicted, unless another CPU has done so meanwhile. Where that table is full, the
- * flow stays where it is.
+ * evicted, unless another CPU has done so meanwhile, and returns 1. Where that
+ * table is full, the flow stays where it is. The former entry is only marked: it
+ * is evicted in its turn, for less than what deleting it costs.
  */
 static __noinline int ct_keep(struct ct_key *key, struct ct_value *e)
 {
 	struct ct_value copy = *e;
 	int err = bpf_map_update_elem(&plexus_ct_v2, key, &copy, BPF_NOEXIST);
 
-	if (err && err != -EEXIST)
+	if (err && err != -EEXIST) {
 		count(COUNTER_TABLE_FULL, 0);
-	else
-		bpf_map_delete_elem(&plexus_opening_v1, key);
-	return 0;
+		return 0;
+	}
+	e->expires = CT_MOVED;
+	return 1;
 }
 
 /* ct_create makes a new flow known, in the place of one of the same key that is
@@ -172,6 +175,7 @@ static __always_inline void ct_create(struct ct_key *key, const struct packet *p
 		.policy_port = p->policy_port,
 		.direction = p->outgoing,
 		.tcp_state = ct_first_state(p->protocol, p->tcp_flags),
+		.birth = bpf_jiffies64(),
 	};
 
 	if (p->tcp_flags & TCP_FIN)
@@ -217,16 +221,22 @@ static __always_inline struct ct_value *ct_elsewhere(struct ct_key *key, const s
 	return e;
 }
 
-/* ct_adopt makes such a flow known here too. */
-static __noinline int ct_adopt(struct ct_key *key, struct ct_value *from, struct verdict *v)
+/* ct_adopt moves such a flow here, with the packet at hand. */
+static __noinline int ct_adopt(struct scratch *s, struct ct_value *from, __u64 now)
 {
 	struct ct_value e = *from;
 
-	e.identity = v->identity;
-	e.rule = v->rule;
-	e.revision = v->revision;
+	e.identity = s->verdict.identity;
+	e.rule = s->verdict.rule;
+	e.revision = s->verdict.revision;
 	e.reason = DROP_NONE;
-	return bpf_map_update_elem(&plexus_ct_v2, key, &e, BPF_ANY);
+	ct_touch(&e, &s->packet, now);
+	if (bpf_map_update_elem(&plexus_ct_v2, &s->key, &e, BPF_ANY)) {
+		count(COUNTER_TABLE_FULL, 0);
+		bpf_map_update_elem(&plexus_opening_v1, &s->key, &e, BPF_ANY);
+	}
+	from->expires = CT_MOVED;
+	return 0;
 }
 
 /* ct_rejudged keeps a new verdict. Denied, the entry stays for the time that an

@@ -13,6 +13,16 @@ static __always_inline void count(__u32 index, __u32 bytes)
 	c->bytes += bytes;
 }
 
+/* wakeup tells whether to wake the agent, which looks by itself several times a
+ * second: waking it for each event would cost more than judging the packet.
+ */
+static __always_inline __u64 wakeup(void)
+{
+	__u64 waiting = bpf_ringbuf_query(&plexus_events_v1, BPF_RB_AVAIL_DATA);
+
+	return waiting > EVENT_BYTES / 2 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
 static __noinline int report(struct __sk_buff *skb, struct packet *p, struct verdict *v)
 {
 	struct flow_event *e = bpf_ringbuf_reserve(&plexus_events_v1, sizeof(*e), 0);
@@ -39,7 +49,7 @@ static __noinline int report(struct __sk_buff *skb, struct packet *p, struct ver
 	e->tunnel = p->tunnel;
 	e->reply = v->reply;
 	e->pad = 0;
-	bpf_ringbuf_submit(e, 0);
+	bpf_ringbuf_submit(e, wakeup());
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #define PLEXUS_MAPS_H
 
 #define POLICY_SLOTS 2
+#define EVENT_BYTES (1 << 20)
 #define CACHE_ENTRIES 4096 /* a power of two */
 
 /* Longest prefix of an address to its identity and to where it may be seen. */
@@ -149,7 +150,7 @@ struct {
 /* Flow events (struct flow_event) for the agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 20);
+	__uint(max_entries, EVENT_BYTES);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } plexus_events_v1 SEC(".maps");
 

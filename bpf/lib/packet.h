@@ -67,6 +67,8 @@ struct scratch {
 	struct verdict verdict;
 	__u32 pad;
 	struct ct_key key; /* of the flow that is asked about */
+	__u64 jiffies; /* when the clock was read */
+	__u64 now; /* what it said, in nanoseconds since boot */
 };
 
 static __always_inline struct scratch *scratch_get(void)
@@ -74,6 +76,20 @@ static __always_inline struct scratch *scratch_get(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&plexus_scratch_v1, &zero);
+}
+
+/* scratch_now returns the time since boot, true to a jiffy: reading the clock costs
+ * as much as a table's lookup, and lifetimes are counted in seconds.
+ */
+static __always_inline __u64 scratch_now(struct scratch *s)
+{
+	__u64 jiffies = bpf_jiffies64();
+
+	if (s->jiffies != jiffies) {
+		s->jiffies = jiffies;
+		s->now = bpf_ktime_get_boot_ns();
+	}
+	return s->now;
 }
 
 static __always_inline const struct addr *packet_remote(const struct packet *p)

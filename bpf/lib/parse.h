@@ -92,6 +92,7 @@ __noinline __u64 walk_extensions(struct __sk_buff *skb, __u32 l4, __u32 end, __u
 	union walk w = { .protocol = protocol };
 	struct ipv6_opt_hdr opt;
 	struct frag_hdr frag;
+	__u8 flags;
 	int i;
 
 	for (i = 0; i <= MAX_EXTENSION_HEADERS; i++) {
@@ -110,11 +111,13 @@ __noinline __u64 walk_extensions(struct __sk_buff *skb, __u32 l4, __u32 end, __u
 			w.protocol = frag.nexthdr;
 			w.fragment_protocol = frag.nexthdr;
 			l4 += sizeof(frag);
-			w.flags = fragment_flags(bpf_ntohs(frag.frag_off) & IP6_OFFSET, bpf_ntohs(frag.frag_off) & IP6_MF);
-			if (w.flags & PACKET_LATER_FRAGMENT) {
+			flags = fragment_flags(bpf_ntohs(frag.frag_off) & IP6_OFFSET, bpf_ntohs(frag.frag_off) & IP6_MF);
+			if (flags & PACKET_LATER_FRAGMENT) {
+				w.flags = flags;
 				w.l4 = l4;
 				return w.all;
 			}
+			w.flags |= flags;
 			break;
 		case IPPROTO_HOPOPTS:
 		case IPPROTO_ROUTING:

@@ -119,7 +119,8 @@ struct ct_value {
 	__u8 tcp_state; /* enum tcp_state */
 	__u8 flags; /* enum ct_flags */
 	__u8 reason; /* enum drop_reason; not 0 for a flow that a later revision denied */
-	__u8 pad[6];
+	__u16 birth; /* tells this flow from others that had its key, for plexus_cache_v1 */
+	__u8 pad[4];
 };
 _Static_assert(sizeof(struct ct_value) == 64, "shared with Go");
 
@@ -142,7 +143,8 @@ struct cache_entry {
 	__u32 rx_packets;
 	__u32 tx_packets;
 	__u8 way; /* enum cache_way */
-	__u8 pad[3];
+	__u8 pad;
+	__u16 birth; /* of the flow */
 	__u64 rx_bytes;
 	__u64 tx_bytes;
 };

@@ -38,22 +38,30 @@ static __always_inline void verdict_kept(struct __sk_buff *skb, struct scratch *
 	v->reason = e->reason;
 }
 
-/* verdict_known accounts for a packet of a known flow that may pass. */
+/* verdict_cache has this CPU know a flow of which more is to come. A new or a
+ * reset connection must be asked itself: what is known of the one before ends.
+ */
+static __always_inline void verdict_cache(struct __sk_buff *skb, const struct ct_value *e, const struct packet *p, int kept)
+{
+	__u32 way = cache_way(e->flags, e->direction, kept && e->flags & CT_REPLY_SEEN);
+
+	if (p->protocol != IPPROTO_UDP && p->protocol != IPPROTO_TCP)
+		return;
+	if (!(p->tcp_flags & TCP_CHANGES) && (e->tcp_state == TCP_STATE_NONE || e->tcp_state == TCP_STATE_ESTABLISHED))
+		cache_put(skb, e->revision, way_and_birth(way, e->birth), CACHE_JIFFIES);
+	else if (kept && p->tcp_flags & (TCP_SYN | TCP_RST))
+		cache_put(skb, 0, way_and_birth(CACHE_BOTH, e->birth), 0);
+}
+
+/* verdict_known accounts for a packet of a known flow that may pass. One that has
+ * just opened may be over with the next packets: only then is it cached.
+ */
 static __always_inline void verdict_known(struct __sk_buff *skb, struct scratch *s, struct ct_value *e, int kept, __u64 now)
 {
-	const struct packet *p = &s->packet;
-	__u32 revision = e->revision, jiffies = CACHE_JIFFIES, way;
-	int opens;
-
-	ct_touch(e, p, now);
-	if (e->tcp_state == TCP_STATE_SYN || e->tcp_state == TCP_STATE_CLOSING)
-		jiffies = 0;
-	opens = !kept && ct_is_open(e, p);
-	way = cache_way(e->flags, e->direction, kept || opens);
-	if (opens)
-		ct_keep(&s->key, e);
-	if (p->protocol == IPPROTO_UDP || p->protocol == IPPROTO_TCP)
-		cache_put(skb, revision, way, jiffies);
+	ct_touch(e, &s->packet, now);
+	if (!kept && ct_is_open(e, &s->packet) && ct_keep(&s->key, e))
+		return;
+	verdict_cache(skb, e, &s->packet, kept);
 }
 
 /* verdict_new judges a packet that no entry covers. e is one that does not. */
@@ -70,9 +78,11 @@ static __always_inline void verdict_new(struct __sk_buff *skb, struct scratch *s
 	if (v->reason || (e && ct_live(e, now)))
 		return;
 	if (from)
-		ct_adopt(&s->key, from, v);
+		ct_adopt(s, from, now);
 	else
 		ct_create(&s->key, p, v, kept, now);
+	if (kept && p->protocol == IPPROTO_TCP)
+		cache_put(skb, 0, CACHE_BOTH, 0);
 }
 
 static __always_inline void verdict_flow(struct __sk_buff *skb, struct scratch *s, __u64 now)
@@ -132,12 +142,12 @@ __noinline int verdict_quoted(struct __sk_buff *skb)
 		.outgoing = !p->outgoing,
 		.quoted = 1,
 	};
-	return verdict_inner(skb, s, bpf_ktime_get_boot_ns());
+	return verdict_inner(skb, s, scratch_now(s));
 }
 
 static __always_inline void verdict_of(struct __sk_buff *skb, struct scratch *s)
 {
-	__u64 now = bpf_ktime_get_boot_ns();
+	__u64 now = scratch_now(s);
 	__u8 flags = s->packet.flags;
 
 	s->verdict.revision = policy_revision();

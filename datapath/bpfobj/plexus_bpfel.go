@@ -26,7 +26,8 @@ type PlexusCacheEntry struct {
 	RxPackets uint32
 	TxPackets uint32
 	Way       uint8
-	Pad       [3]uint8
+	Pad       uint8
+	Birth     uint16
 	RxBytes   uint64
 	TxBytes   uint64
 }
@@ -78,7 +79,8 @@ type PlexusCtValue struct {
 	TcpState   uint8
 	Flags      uint8
 	Reason     uint8
-	Pad        [6]uint8
+	Birth      uint16
+	Pad        [4]uint8
 }
 
 type PlexusDirection uint32
@@ -264,9 +266,11 @@ type PlexusScratch struct {
 		Reply     uint8
 		Report    uint8
 	}
-	Pad uint32
-	_   [4]byte
-	Key PlexusCtKey
+	Pad     uint32
+	_       [4]byte
+	Key     PlexusCtKey
+	Jiffies uint64
+	Now     uint64
 }
 
 type PlexusState struct {
