@@ -7,12 +7,14 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
 
 	"github.com/plexusmesh/plexus/datapath"
 	"github.com/plexusmesh/plexus/datapath/bpfmap"
@@ -86,11 +88,36 @@ func (h *host) toTunnel(frame []byte) uint32   { return h.run(h.programs[etherne
 
 func (h *host) run(p *ebpf.Program, frame []byte) uint32 {
 	h.t.Helper()
-	ret, err := p.Run(&ebpf.RunOptions{Data: frame})
+	var ret uint32
+	err := onFirstCPU(func() (err error) {
+		ret, err = p.Run(&ebpf.RunOptions{Data: frame})
+		return err
+	})
 	if err != nil {
 		h.t.Fatalf("run %s: %v", p, err)
 	}
 	return ret
+}
+
+// onFirstCPU calls fn on one CPU, always the same: each remembers open flows for a
+// moment, and where a packet goes on must not be up to the scheduler. A thread that
+// a test has put on one CPU stays there.
+func onFirstCPU(fn func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var may, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &may); err != nil || may.Count() == 1 {
+		return errors.Join(err, fn())
+	}
+	for cpu := 0; one.Count() == 0; cpu++ {
+		if may.IsSet(cpu) {
+			one.Set(cpu)
+		}
+	}
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		return err
+	}
+	return errors.Join(fn(), unix.SchedSetaffinity(0, &may))
 }
 
 // drain returns the events since the last call.

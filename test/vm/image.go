@@ -56,7 +56,15 @@ func (r release) build(ctx context.Context, dir string) (image, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return img, err
 	}
-	if err := r.fetch(ctx, img); err != nil {
+	err := r.fetch(ctx, img)
+	if last, ok := ended[r.suite]; err != nil && ok && ctx.Err() == nil {
+		if lastErr := last.fetch(ctx, img); lastErr != nil {
+			err = errors.Join(err, lastErr)
+		} else {
+			err = nil
+		}
+	}
+	if err != nil {
 		return img, fmt.Errorf("make image of %s: %w", r.suite, err)
 	}
 	return img, nil

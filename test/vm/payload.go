@@ -77,11 +77,11 @@ func (p *payload) write(out *cpioWriter) error {
 	errs := []error{
 		out.bytes(strings.TrimPrefix(report.JobsFile, "/"), string(jobs)),
 		p.add(out, "init", "init"), p.add(out, "plexusd", "usr/local/bin/plexusd"), p.add(out, "plexus", "usr/local/bin/plexus"),
-		addTree(out, "docs", "src/docs"), // what tests say is compared with it
+		addTree(out, "docs", "src/docs"), // pages name tests, and tests read them
 	}
 	for _, j := range p.jobs {
 		binary := path.Base(j.Name) + ".test"
-		errs = append(errs, p.add(out, binary, path.Join("src", j.Name, binary)), addTree(out, filepath.Join(j.Name, "testdata"), path.Join("src", j.Name, "testdata")))
+		errs = append(errs, p.add(out, binary, path.Join("src", j.Name, binary)), addTree(out, j.Name, path.Join("src", j.Name)))
 	}
 	return errors.Join(append(errs, out.close())...)
 }
