@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/plexusmesh/plexus/datapath"
 	"github.com/plexusmesh/plexus/datapath/bpfobj"
@@ -104,6 +106,21 @@ func (h *host) ageTables(d time.Duration) {
 				h.t.Fatal(err)
 			}
 		}
+	}
+}
+
+// nextJiffy returns in another jiffy than it was called in: flows of one key that
+// follow each other are told apart by when they began.
+func nextJiffy(t testing.TB) {
+	t.Helper()
+	var was, is unix.Timespec
+	err := unix.ClockGettime(unix.CLOCK_MONOTONIC_COARSE, &was)
+	for is = was; err == nil && is == was; {
+		runtime.Gosched()
+		err = unix.ClockGettime(unix.CLOCK_MONOTONIC_COARSE, &is)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

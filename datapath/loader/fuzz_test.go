@@ -151,7 +151,7 @@ func (s *subject) follow() {
 	s.revision = rev
 }
 
-// agree feeds a frame to a program and to the model. It reports false if the
+// agree feeds a frame to the model and to a program. It reports false if the
 // kernel refuses to feed that frame to any program.
 func (s *subject) agree(which uint8, frame []byte) bool {
 	d, tunnel := policy.Direction(which&1), which&2 != 0
@@ -159,6 +159,7 @@ func (s *subject) agree(which uint8, frame []byte) bool {
 	prog := [4]*ebpf.Program{p.FromNetdev, p.ToNetdev, p.FromTunnel, p.ToTunnel}[which&3]
 	s.drain()
 	s.now = s.waited + time.Since(s.born)
+	want, wantVerdict := s.takes(frame, d, tunnel), pass
 	verdict, err := prog.Run(&ebpf.RunOptions{Data: frame})
 	if errors.Is(err, unix.EINVAL) {
 		return false
@@ -166,7 +167,6 @@ func (s *subject) agree(which uint8, frame []byte) bool {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	want, wantVerdict := s.takes(frame, d, tunnel), pass
 	if want.reason != fine {
 		wantVerdict = drop
 	}

@@ -16,6 +16,8 @@ type tracker struct {
 	flows    map[flowKey]*tracked
 	parts    map[partKey]part
 	met      meetings
+	// replaced is called before a flow takes the place of another, if it is set.
+	replaced func()
 }
 
 // meetings are how often what must not be missing from a test has come up.
@@ -43,10 +45,11 @@ type tracked struct {
 	expires   time.Duration
 	packets   [2]uint64 // in, out
 	bytes     [2]uint64
-	// heir is a flow in the place of an earlier one, or one that has moved here: what
-	// CPUs have counted of that, and not yet added, may be told of either.
-	heir bool
+	moved     bool // what a CPU had counted in the former place, and not yet added, is lost
 }
+
+// longAgo is when a flow has expired that has moved.
+const longAgo = -24 * time.Hour
 
 // partKey is what fragments of one packet share.
 type partKey struct {
@@ -191,18 +194,32 @@ func (k *tracker) belongs(s sight, d policy.Direction, tunnel bool) outlook {
 	case j.reason != fine || f != nil && f.alive(k.now):
 	case from != nil:
 		k.met.moved++
-		moved := *from
-		moved.heir = true
-		moved.judgement, moved.revision = j, k.revision
-
-		k.flows[key] = &moved
+		k.flows[key] = k.move(from, s, d, j)
 	default:
 		next := k.begin(s, d, j)
-		next.heir = f != nil
-		next.open = next.heir && f.open // it has the place of the other one
+		if f != nil {
+			next.open = f.open // it has the place of the other one
+			k.replace()
+		}
 		k.flows[key] = next
 	}
 	return outlook{j, opened, opened != d, true}
+}
+
+func (k *tracker) replace() {
+	if k.replaced != nil {
+		k.replaced()
+	}
+}
+
+// move returns a flow as the packet at hand leaves it in its new place. In the
+// former one it is over.
+func (k *tracker) move(from *tracked, s sight, d policy.Direction, j judgement) *tracked {
+	moved := *from
+	moved.judgement, moved.revision, moved.moved = j, k.revision, true
+	moved.touch(s, d, k.now)
+	from.expires = longAgo
+	return &moved
 }
 
 // elsewhere returns the open flow of the same ends in the other class of devices:

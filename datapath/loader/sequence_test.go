@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/plexusmesh/plexus/datapath"
 	"github.com/plexusmesh/plexus/datapath/bpfmap"
@@ -80,9 +78,21 @@ func (s *subject) turn() {
 	s.rules = s.slots[s.revision%2]
 }
 
-// play does what a tape says: packets of a few flows, and between them changes of
-// policy, of peers and pinholes, and time.
+// play does what a tape says, on one CPU.
 func (s *subject) play(tape *tape) {
+	s.t.Helper()
+	err := onFirstCPU(func() error {
+		s.steps(tape)
+		return nil
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// steps are packets of a few flows, and between them changes of policy, of peers
+// and pinholes, and time.
+func (s *subject) steps(tape *tape) {
 	s.t.Helper()
 	world := s.restore()
 	who := [3]conversation{s.conversation(tape), s.conversation(tape), s.conversation(tape)}
@@ -311,48 +321,6 @@ func refusal(about packet, b byte) packet {
 	return p
 }
 
-// accounts compares what is known of flows that are allowed.
-func (s *subject) accounts() {
-	s.t.Helper()
-	listed, err := s.maps.Flows.List()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.now = s.waited + time.Since(s.born)
-	got, want := map[flowKey]datapath.Flow{}, map[flowKey]datapath.Flow{}
-	for _, f := range listed {
-		key := flowKey{f.Remote, f.Local, f.Protocol, f.Tunnel}
-		if known := s.flows[key]; known != nil && known.heir {
-			f.RxPackets, f.RxBytes, f.TxPackets, f.TxBytes = 0, 0, 0, 0
-		}
-		if f.Expires >= 0 {
-			got[key] = f
-		}
-	}
-	for key, f := range s.flows {
-		if f.expires >= s.now && f.reason == fine {
-			want[key] = f.listed(key, s.now)
-		}
-	}
-	soon := cmp.Comparer(func(a, b time.Duration) bool { return (a - b).Abs() < 2*time.Second })
-	same := []cmp.Option{cmp.AllowUnexported(flowKey{}), cmpopts.EquateComparable(netip.AddrPort{}), soon}
-	if diff := cmp.Diff(want, got, same...); diff != "" {
-		s.t.Errorf("known flows (-model +kernel):\n%s", diff)
-	}
-}
-
-// listed is a flow as the agent lists it.
-func (f *tracked) listed(key flowKey, now time.Duration) datapath.Flow {
-	out := datapath.Flow{
-		Direction: f.direction, Protocol: key.protocol, Local: key.local, Remote: key.remote, Identity: f.identity, Rule: f.rule,
-		Revision: f.revision, Tunnel: key.tunnel, Open: f.open, State: f.state, Expires: f.expires - now,
-	}
-	if !f.heir {
-		out.RxPackets, out.RxBytes, out.TxPackets, out.TxBytes = f.packets[0], f.bytes[0], f.packets[1], f.bytes[1]
-	}
-	return out
-}
-
 // FuzzSequence feeds packets of several flows over several revisions to all four
 // programs. Accounts take long to read, and are left to TestSequences.
 func FuzzSequence(f *testing.F) {
@@ -375,6 +343,7 @@ func randomTape(r *rand.Rand) []byte {
 // TestSequences plays random tapes, the same ones in every run.
 func TestSequences(t *testing.T) {
 	s, random := newSubject(t), rand.New(rand.NewPCG(5, 6))
+	s.replaced = func() { nextJiffy(t) }
 	for _, both := range rulesets() {
 		s.prepare(both)
 		for i := range 100 {
