@@ -162,11 +162,15 @@ static __noinline int ct_keep(struct ct_key *key, struct ct_value *e)
 	return 1;
 }
 
-/* ct_create makes a new flow known, in the place of one of the same key that is
- * over: kept tells where that is.
- */
-static __always_inline void ct_create(struct ct_key *key, const struct packet *p,
-				      const struct verdict *v, int kept, __u64 now)
+/* What is known of a key whose packet begins a new flow. */
+struct ct_place {
+	struct ct_value *entry; /* of the flow before, or NULL */
+	int kept; /* whether that is among the open ones */
+};
+
+/* ct_create makes a new flow known, in the place of the one before. */
+static __always_inline void ct_create(struct ct_key *key, const struct packet *p, const struct verdict *v,
+				      struct ct_place place, __u64 now)
 {
 	struct ct_value e = {
 		.identity = v->identity,
@@ -175,7 +179,7 @@ static __always_inline void ct_create(struct ct_key *key, const struct packet *p
 		.policy_port = p->policy_port,
 		.direction = p->outgoing,
 		.tcp_state = ct_first_state(p->protocol, p->tcp_flags),
-		.birth = bpf_jiffies64(),
+		.birth = place.entry ? place.entry->birth + 1 : bpf_jiffies64(),
 	};
 
 	if (p->tcp_flags & TCP_FIN)
@@ -188,7 +192,7 @@ static __always_inline void ct_create(struct ct_key *key, const struct packet *p
 		e.rx_packets = 1;
 		e.rx_bytes = p->length;
 	}
-	if (kept)
+	if (place.kept)
 		bpf_map_update_elem(&plexus_ct_v2, key, &e, BPF_ANY);
 	else
 		bpf_map_update_elem(&plexus_opening_v1, key, &e, BPF_ANY);

@@ -64,8 +64,10 @@ static __always_inline void verdict_known(struct __sk_buff *skb, struct scratch 
 	verdict_cache(skb, e, &s->packet, kept);
 }
 
-/* verdict_new judges a packet that no entry covers. e is one that does not. */
-static __always_inline void verdict_new(struct __sk_buff *skb, struct scratch *s, struct ct_value *e, int kept, __u64 now)
+/* verdict_new judges a packet that the entry of its key, if there is one, does not
+ * cover.
+ */
+static __always_inline void verdict_new(struct __sk_buff *skb, struct scratch *s, struct ct_place place, __u64 now)
 {
 	const struct packet *p = &s->packet;
 	struct verdict *v = &s->verdict;
@@ -75,13 +77,13 @@ static __always_inline void verdict_new(struct __sk_buff *skb, struct scratch *s
 	v->reply = v->direction != p->outgoing;
 	verdict_judge(skb, s, p, from ? from->policy_port : p->policy_port);
 	/* A live entry is that of a flow in the other direction: leave it. */
-	if (v->reason || (e && ct_live(e, now)))
+	if (v->reason || (place.entry && ct_live(place.entry, now)))
 		return;
 	if (from)
 		ct_adopt(s, from, now);
 	else
-		ct_create(&s->key, p, v, kept, now);
-	if (kept && p->protocol == IPPROTO_TCP)
+		ct_create(&s->key, p, v, place, now);
+	if (place.kept && p->protocol == IPPROTO_TCP)
 		cache_put(skb, 0, CACHE_BOTH, 0);
 }
 
@@ -93,7 +95,7 @@ static __always_inline void verdict_flow(struct __sk_buff *skb, struct scratch *
 	ct_key_of(&s->key, &s->packet);
 	e = ct_find(&s->key, &kept);
 	if (!e || !ct_covers(e, &s->packet, now)) {
-		verdict_new(skb, s, e, kept, now);
+		verdict_new(skb, s, (struct ct_place){ e, kept }, now);
 		return;
 	}
 	verdict_kept(skb, s, e, &s->packet, now);
