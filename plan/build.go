@@ -96,13 +96,13 @@ func (b *Builder) Build(s state.Snapshot, l Local) Desired {
 		Pinholes: pinholes(s, l),
 		Peers:    peers,
 		Routes:   routes(l),
-		Detour:   detour(s, l, peers, direct),
+		Detour:   detour(s, l, direct),
 		Revision: s.Revision.Number,
 		Lapsed:   lapsed(s, l),
 		Disarmed: l.Disarmed,
 	}
 	d.Exemptions = exemptions(s, l, d.Detour.To)
-	markNodes(d.IPCache, d.Detour.To)
+	markNodes(d.IPCache, self, direct[l.ID()], d.Detour.To)
 	if !l.Disarmed {
 		d.Verdicts = b.compiler.Compile(policies, sub, world)
 		d.Logs = logs(policies, d.Verdicts.Rules)

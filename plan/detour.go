@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/plexusmesh/plexus/datapath"
-	"github.com/plexusmesh/plexus/encryption"
 	"github.com/plexusmesh/plexus/mesh"
 	"github.com/plexusmesh/plexus/policy"
 	"github.com/plexusmesh/plexus/state"
@@ -17,19 +16,19 @@ const (
 	udp = 17
 )
 
-// detour leads the node addresses of direct peers into the tunnel, as far as
-// this host has an address of that family that those know it by.
-func detour(s state.Snapshot, l Local, peers map[mesh.Key]encryption.Peer, direct map[string][]netip.Addr) datapath.Detour {
+// detour leads the node addresses of direct peers into the tunnel: by what all
+// hosts know, whatever addresses this one has now, since a host that took one of
+// its own for lost would speak in plaintext. Only what its programs speak from by
+// themselves depends on that. An address of a peer that this host has itself is
+// nowhere else to be reached.
+func detour(s state.Snapshot, l Local, direct map[string][]netip.Addr) datapath.Detour {
 	var d datapath.Detour
-	for _, a := range direct[l.ID()] {
-		if slices.Contains(l.Addresses, a) {
-			d.From = append(d.From, a)
-		}
-	}
-	have := encryption.FamiliesOf(d.From)
-	for _, p := range peers {
-		for _, a := range direct[p.Node] {
-			if encryption.FamiliesOf([]netip.Addr{a})&have != 0 && !slices.Contains(l.Addresses, a) {
+	for id, addrs := range direct {
+		for _, a := range addrs {
+			switch here, own := slices.Contains(l.Addresses, a), id == l.ID(); {
+			case here && own:
+				d.From = append(d.From, a)
+			case !here && !own:
 				d.To = append(d.To, a)
 			}
 		}
@@ -100,9 +99,13 @@ func exemptions(s state.Snapshot, l Local, to []netip.Addr) map[datapath.Pinhole
 	return out
 }
 
-// markNodes has the datapath accept those addresses in the tunnel, and refuse
-// them in plaintext.
-func markNodes(cache map[netip.Prefix]datapath.Peer, to []netip.Addr) {
+// markNodes has the datapath accept addresses of direct peers in the tunnel, and
+// refuse them in plaintext with an address of this host: also with one that it has
+// no more and that the others still know it by.
+func markNodes(cache map[netip.Prefix]datapath.Peer, self mesh.Identity, own, to []netip.Addr) {
+	for _, a := range own {
+		cache[mesh.HostPrefix(a)] = datapath.Peer{Identity: self, Flags: datapath.PeerLocal}
+	}
 	for _, a := range to {
 		p := cache[mesh.HostPrefix(a)]
 		p.Flags |= datapath.PeerNode

@@ -75,7 +75,11 @@ func TestNodeAddressesGoThroughTheTunnel(t *testing.T) {
 		{"not of one who says no", func(ts *state.Tables, _ *Local) {
 			alter(ts, "east/h2", func(n *mesh.Node) { n.Direct = nil })
 		}, "192.0.2.3 2001:db8::3", "192.0.2.1 2001:db8::1"},
-		{"not of a family whose address this host has no more", func(_ *state.Tables, l *Local) { l.Addresses = l.Addresses[:1] }, "192.0.2.2 192.0.2.3", "192.0.2.1"},
+		{"of all, though this host has no address of a family now", func(_ *state.Tables, l *Local) { l.Addresses = l.Addresses[:1] }, all, "192.0.2.1"},
+		{"of all, though this host has another address now", func(_ *state.Tables, l *Local) {
+			l.Addresses = []netip.Addr{netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("2001:db8::9")}
+		}, all, ""},
+		{"of all, though this host has no address now", func(_ *state.Tables, l *Local) { l.Addresses = nil }, all, ""},
 		{"not of a peer without a tunnel", func(ts *state.Tables, _ *Local) {
 			alter(ts, "east/h2", func(n *mesh.Node) { n.Key = mesh.Key{} })
 		}, "192.0.2.3 2001:db8::3", "192.0.2.1 2001:db8::1"},
@@ -100,6 +104,37 @@ func TestNodeAddressesGoThroughTheTunnel(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAnAddressThatThisHostLost: what the others still know this host by is not in
+// plaintext with them, and neither is what it has instead.
+func TestAnAddressThatThisHostLost(t *testing.T) {
+	whole := directly(t, func(*state.Tables, *Local) {})
+	fresh := netip.MustParsePrefix("192.0.2.9/32")
+	for _, now := range [][]netip.Addr{nil, {fresh.Addr()}, {netip.MustParseAddr("2001:db8::1")}, {netip.MustParseAddr("2001:db8::9")}} {
+		d := directly(t, func(_ *state.Tables, l *Local) { l.Addresses = now })
+		for _, a := range append(whole.Detour.From, now...) {
+			if got := d.IPCache[mesh.HostPrefix(a)]; got != (datapath.Peer{Identity: d.Self, Flags: datapath.PeerLocal}) {
+				t.Errorf("with the addresses %v, %s is %+v, want one of this host", now, a, got)
+			}
+		}
+		if diff := cmp.Diff(whole.Exemptions, d.Exemptions, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+			t.Errorf("with the addresses %v, exemptions differ (-before +after):\n%s", now, diff)
+		}
+		checkUnled(t, d)
+	}
+}
+
+// TestAPeerWithoutAWayToIt: one with whom this host shares no family just now is
+// no peer, and its addresses still are none for plaintext.
+func TestAPeerWithoutAWayToIt(t *testing.T) {
+	d := directly(t, func(ts *state.Tables, l *Local) {
+		alter(ts, "east/h3", func(n *mesh.Node) { n.Addresses = n.Addresses[:1]; n.Direct = n.Addresses })
+		l.Addresses = l.Addresses[1:]
+	})
+	if len(d.Peers) != 1 || nodes(d) != "192.0.2.2 192.0.2.3 2001:db8::2" || joined(d.Detour.To) != nodes(d) {
+		t.Errorf("%d peers, %q through the tunnel, %q led there", len(d.Peers), nodes(d), joined(d.Detour.To))
 	}
 }
 
