@@ -71,7 +71,8 @@ func ctValue(t testing.TB, state, flags uint8, left time.Duration) bpfobj.Plexus
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
 		t.Fatal(err)
 	}
-	return bpfobj.PlexusCtValue{TcpState: state, Flags: flags, Expires: uint64(now.Nano() + int64(left)), PolicyPort: bpfobj.NetworkOrder(22)}
+	expires := max(0, now.Nano()+int64(left)) // the host may be younger than what is over
+	return bpfobj.PlexusCtValue{TcpState: state, Flags: flags, Expires: uint64(expires), PolicyPort: bpfobj.NetworkOrder(22)}
 }
 
 func (f flowTable) write(t testing.TB, m *ebpf.Map) {
