@@ -64,18 +64,20 @@ func NewDetour(o DetourOptions) (*Detour, error) {
 // Ensure adds what is missing and removes nothing: that is for Prune. Nothing
 // leads into the tunnel before all exemptions are there: a tunnel whose own
 // packets went into it could never be repaired. Once they are, everything does,
-// though it be unreachable for want of the device.
+// though it be unreachable for want of the device. A family that the kernel runs
+// without is left out: nothing of it can leave.
 func (d *Detour) Ensure(ctx context.Context, want datapath.Detour) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	have, off, err := d.read(ctx)
+	if err != nil {
+		return err
+	}
+	want.To = slices.DeleteFunc(slices.Clone(want.To), func(a netip.Addr) bool { return off[familyOf(a)] })
 	rules := rulesFor(want)
 	d.want = make(map[rule]bool, len(rules))
 	for _, r := range rules {
 		d.want[r], d.wanted[r] = true, true
-	}
-	have, err := d.read(ctx)
-	if err != nil {
-		return err
 	}
 	leads := func(r rule) bool { return r.table != 0 }
 	if err := d.add(rules, have, func(r rule) bool { return !leads(r) }); err != nil {
@@ -153,7 +155,7 @@ func (d *Detour) Prune(ctx context.Context, orphans bool) error {
 	if d.want == nil {
 		return nil
 	}
-	have, err := d.ours(ctx)
+	have, _, err := d.ours(ctx)
 	if err != nil {
 		return err
 	}
@@ -187,11 +189,12 @@ func (d *Detour) Remove(ctx context.Context) error {
 	return d.Prune(ctx, true)
 }
 
-// read returns our rules as far as this version writes them.
-func (d *Detour) read(ctx context.Context) (map[rule]nl.Rule, error) {
-	all, err := d.ours(ctx)
+// read returns our rules as far as this version writes them, and the families
+// that are switched off.
+func (d *Detour) read(ctx context.Context) (map[rule]nl.Rule, map[int]bool, error) {
+	all, off, err := d.ours(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	out := make(map[rule]nl.Rule, len(all))
 	for _, k := range all {
@@ -199,19 +202,21 @@ func (d *Detour) read(ctx context.Context) (map[rule]nl.Rule, error) {
 			out[r] = k
 		}
 	}
-	return out, nil
+	return out, off, nil
 }
 
-// ours returns the rules of both families that carry our mark.
-func (d *Detour) ours(ctx context.Context) ([]nl.Rule, error) {
-	var out []nl.Rule
+// ours returns the rules of both families that carry our mark, and which family
+// is switched off.
+func (d *Detour) ours(ctx context.Context) (out []nl.Rule, off map[int]bool, _ error) {
+	off = make(map[int]bool)
 	for _, family := range families {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		rules, err := d.kernel.RuleList(family)
-		if err != nil {
-			return nil, fmt.Errorf("list routing rules: %w", err)
+		off[family] = errors.Is(err, unix.EAFNOSUPPORT) // while a kernel without any rules answers to adding one that it cannot
+		if err != nil && !none(err) {
+			return nil, nil, fmt.Errorf("list routing rules: %w", err)
 		}
 		for _, r := range rules {
 			if r.Protocol == Protocol {
@@ -220,5 +225,5 @@ func (d *Detour) ours(ctx context.Context) ([]nl.Rule, error) {
 			}
 		}
 	}
-	return out, nil
+	return out, off, nil
 }

@@ -185,6 +185,38 @@ func TestDetourWithoutTheTunnelRefuses(t *testing.T) {
 	}
 }
 
+// TestDetourWithoutIPv6: a kernel that was started without a family answers that
+// it does not know it, whatever is asked.
+func TestDetourWithoutIPv6(t *testing.T) {
+	k := routetest.New("eth0", "tun9")
+	k.SwitchOff(nl.FAMILY_V6)
+	d := openDetour(t, k)
+	for range 2 {
+		if err := lead(t, d, detour(), true); err != nil || !strings.Contains(k.Rules(), "v4 7061") || strings.Contains(k.Rules(), "v6") || strings.Count(k.String(), "192.0.2.2") != 2 {
+			t.Errorf("%v; routes\n%s\nrules\n%s", err, k, k.Rules())
+		}
+	}
+	if err := d.Remove(t.Context()); err != nil || k.String()+k.Rules() != "" {
+		t.Errorf("remove: %v, left\n%s%s", err, k, k.Rules())
+	}
+}
+
+// TestDetourWithoutRules: a kernel that has no routing rules is nothing to complain
+// of until one is wanted.
+func TestDetourWithoutRules(t *testing.T) {
+	k := routetest.New("eth0", "tun9")
+	d := openDetour(t, k)
+	k.FailNext(routetest.OpRuleList, unix.EOPNOTSUPP)
+	if err := d.Ensure(t.Context(), datapath.Detour{}); err != nil {
+		t.Errorf("nothing wanted: %v", err)
+	}
+	k.FailNext(routetest.OpRuleList, unix.EOPNOTSUPP)
+	k.FailNext(routetest.OpRuleAdd, unix.EOPNOTSUPP)
+	if err := d.Ensure(t.Context(), detour()); !errors.Is(err, unix.EOPNOTSUPP) {
+		t.Errorf("rules wanted: %v, want an error", err)
+	}
+}
+
 func TestDetourKeepsTheSourceAddress(t *testing.T) {
 	d := datapath.Detour{To: addrs("192.0.2.2"), From: addrs("192.0.2.1", "2001:db8::1", "198.51.100.1")}
 	for choice, want := range map[string]string{"192.0.2.1": "192.0.2.1", "198.51.100.1": "198.51.100.1", "203.0.113.1": "192.0.2.1"} {
@@ -194,7 +226,12 @@ func TestDetourKeepsTheSourceAddress(t *testing.T) {
 			t.Errorf("the main table chooses %s: %v, routes\n%s", choice, err, k)
 		}
 	}
+	lost := datapath.Detour{To: detour().To, From: addrs("2001:db8::1")} // this host has no IPv4 address now
 	k := routetest.New("eth0", "tun9")
+	if err := lead(t, openDetour(t, k), lost, true); err != nil || k.String() != strings.Replace(wantRoutes, "src=192.0.2.1", "src=<nil>", 1) || !strings.Contains(k.Rules(), "v4 7061") {
+		t.Errorf("no address to speak from: %v, routes\n%s\nrules\n%s", err, k, k.Rules())
+	}
+	k = routetest.New("eth0", "tun9")
 	k.FailNext(routetest.OpGet, unix.ENETUNREACH)
 	if err := openDetour(t, k).Ensure(t.Context(), d); err != nil || !strings.Contains(k.String(), "src=192.0.2.1 ") {
 		t.Errorf("the main table leads nowhere: %v, routes\n%s", err, k)

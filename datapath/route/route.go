@@ -220,7 +220,7 @@ func (t *Table) read(ctx context.Context) ([]nl.Route, error) {
 			return nil, err
 		}
 		rs, err := t.kernel.RouteListFiltered(family, &nl.Route{Table: t.number}, nl.RT_FILTER_TABLE)
-		if err != nil {
+		if err != nil && !none(err) {
 			return nil, fmt.Errorf("list routes of table %d: %w", t.number, err)
 		}
 		for _, r := range rs {
@@ -229,6 +229,12 @@ func (t *Table) read(ctx context.Context) ([]nl.Route, error) {
 		}
 	}
 	return all, nil
+}
+
+// none reports whether err, of a dump, says that there is nothing: the kernel has
+// the family switched off (ipv6.disable=1), or no such thing at all.
+func none(err error) bool {
+	return errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP)
 }
 
 func idOf(r datapath.Route) id {

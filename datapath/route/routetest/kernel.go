@@ -38,14 +38,15 @@ type Kernel struct {
 	links  map[string]int // index by name
 	routes []nl.Route
 	rules  []nl.Rule
-	choice net.IP // source address that the main table has for everybody
+	choice net.IP       // source address that the main table has for everybody
+	off    map[int]bool // families that the kernel runs without
 	fail   map[string]error
 	calls  []string
 }
 
 // New returns a Kernel with links of these names, numbered from 1.
 func New(links ...string) *Kernel {
-	k := &Kernel{links: make(map[string]int), fail: make(map[string]error)}
+	k := &Kernel{links: make(map[string]int), off: make(map[int]bool), fail: make(map[string]error)}
 	for i, name := range links {
 		k.links[name] = i + 1
 	}
@@ -57,6 +58,14 @@ func (k *Kernel) FailNext(op string, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.fail[op] = err
+}
+
+// SwitchOff is what ipv6.disable=1 does: dumps of the family fail from now on, as
+// does whatever is added.
+func (k *Kernel) SwitchOff(family int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.off[family] = true
 }
 
 // Calls returns the operations so far, but for those that only look.
@@ -97,6 +106,9 @@ func (k *Kernel) RouteListFiltered(family int, filter *nl.Route, _ uint64) ([]nl
 	if err := k.begin(OpList, ""); err != nil {
 		return nil, err
 	}
+	if k.off[family] {
+		return nil, unix.EAFNOSUPPORT
+	}
 	var out []nl.Route
 	for _, r := range k.routes {
 		if familyOf(r) == family && tableOf(r) == tableOf(*filter) {
@@ -112,6 +124,9 @@ func (k *Kernel) RouteAdd(r *nl.Route) error {
 	defer k.mu.Unlock()
 	if err := k.begin(OpAdd, r.Dst.String()); err != nil {
 		return err
+	}
+	if k.off[familyOf(*r)] {
+		return unix.EAFNOSUPPORT
 	}
 	if k.at(r) >= 0 {
 		return unix.EEXIST

@@ -35,6 +35,9 @@ func (k *Kernel) RuleList(family int) ([]nl.Rule, error) {
 	if err := k.begin(OpRuleList, ""); err != nil {
 		return nil, err
 	}
+	if k.off[family] {
+		return nil, unix.EAFNOSUPPORT
+	}
 	var out []nl.Rule
 	for _, r := range k.rules {
 		if r.Family == family {
@@ -52,6 +55,9 @@ func (k *Kernel) RuleAdd(r *nl.Rule) error {
 	defer k.mu.Unlock()
 	if err := k.begin(OpRuleAdd, describe(*r)); err != nil {
 		return err
+	}
+	if k.off[r.Family] {
+		return unix.EAFNOSUPPORT
 	}
 	if slices.ContainsFunc(k.rules, func(o nl.Rule) bool { return describe(o) == describe(*r) }) {
 		return unix.EEXIST
