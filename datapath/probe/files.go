@@ -28,7 +28,7 @@ func others() []Probe {
 	return append(diagnosis(),
 		Probe{
 			Name: "IPv6", Ask: func() error { return exists("/proc/sys/net/ipv6") },
-			Lost: "this host has no IPv6, and no mesh address of it", Remedy: "boot without ipv6.disable=1 (CONFIG_IPV6)",
+			Lost: "this host has no IPv6, and its mesh address of it cannot be set, which plexus status tells; IPv4 goes on", Remedy: "boot without ipv6.disable=1 (CONFIG_IPV6)",
 		},
 		Probe{
 			Name: "room for BPF maps in locked memory", Required: true, Ask: askMemory,

@@ -91,8 +91,8 @@ func tunnels() []Probe {
 		},
 		{
 			Name: "routing rules with ports", Ask: apart(askPortRules),
-			Lost:   "node addresses of members cannot go through the tunnel with the control ports left out (encryption.nodeAddresses)",
-			Remedy: "run Linux 4.17 or later, with CONFIG_IP_MULTIPLE_TABLES",
+			Lost:   "all traffic with node addresses of members is dropped while encryption.nodeAddresses is on, as it is unless set",
+			Remedy: "run Linux 4.17 or later, with CONFIG_IP_MULTIPLE_TABLES, or set encryption.nodeAddresses: false before joining",
 		},
 	}
 }
