@@ -68,6 +68,10 @@ func openDatapath(o Options) (*kernel, error) {
 		return nil, err
 	}
 	k := &kernel{cfg: o.Config, logger: o.Logger, programs: programs, maps: programs.Maps()}
+	// The run before may have died between a change and having flows judged by it.
+	if _, err := k.maps.Policy.Rejudge(); err != nil {
+		return nil, errors.Join(err, programs.Close())
+	}
 	k.verdicts = &verdicts{maps: k.maps.Policy}
 	k.early = &early{
 		off: o.Config.Datapath.XDP == config.XDPOff, logger: o.Logger, prune: programs.PruneEarly,

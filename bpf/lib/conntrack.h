@@ -19,7 +19,6 @@
 #define CT_DATAGRAM (60 * SECONDS)
 #define CT_DATAGRAM_REPLIED (180 * SECONDS)
 #define CT_ICMP (30 * SECONDS)
-#define CT_MOVED 0 /* expiry of an entry that speaks for nothing: it was long ago */
 
 static __always_inline int ct_has_states(__u8 protocol)
 {
@@ -99,8 +98,12 @@ static __always_inline __u8 ct_next_state(struct ct_value *e, const struct packe
 	if (e->tcp_state == TCP_STATE_SYN &&
 	    (reply || !(e->flags & CT_REPLY_SEEN) || p->tcp_flags & TCP_SYN))
 		return TCP_STATE_SYN;
-	/* A reset that was not believed, from someone who guessed, ends here too. */
-	return p->tcp_flags & TCP_ACK ? TCP_STATE_ESTABLISHED : e->tcp_state;
+	/* A reset of an open connection that was not believed, from someone who
+	 * guessed, ends here too. One that was refused never opened.
+	 */
+	if (!(p->tcp_flags & TCP_ACK) || (e->tcp_state == TCP_STATE_CLOSING && !(e->flags & CT_OPENED)))
+		return e->tcp_state;
+	return TCP_STATE_ESTABLISHED;
 }
 
 /* ct_touch accounts for a packet of an allowed flow. */
@@ -145,20 +148,29 @@ static __always_inline int ct_is_open(const struct ct_value *e, const struct pac
 }
 
 /* ct_keep moves a flow that has opened to the table from which nothing is
- * evicted, unless another CPU has done so meanwhile, and returns 1. Where that
- * table is full, the flow stays where it is. The former entry is only marked: it
- * is evicted in its turn, for less than what deleting it costs.
+ * evicted, unless it is there, or another CPU has done so meanwhile. It returns
+ * whether it moved it; where that table is full, the flow stays where it is. The
+ * verdict is that of the packet at hand: another CPU may be judging this flow.
  */
-static __noinline int ct_keep(struct ct_key *key, struct ct_value *e)
+static __noinline int ct_keep(struct scratch *s, struct ct_value *e, int kept)
 {
 	struct ct_value copy = *e;
-	int err = bpf_map_update_elem(&plexus_ct_v2, key, &copy, BPF_NOEXIST);
+	int err;
 
+	if (kept) {
+		if (!(e->flags & CT_OPENED))
+			e->flags |= CT_OPENED;
+		return 0;
+	}
+	copy.flags |= CT_OPENED;
+	copy.revision = s->verdict.revision;
+	copy.reason = DROP_NONE;
+	err = bpf_map_update_elem(&plexus_ct_v2, &s->key, &copy, BPF_NOEXIST);
 	if (err && err != -EEXIST) {
 		count(COUNTER_TABLE_FULL, 0);
 		return 0;
 	}
-	e->expires = CT_MOVED;
+	bpf_map_delete_elem(&plexus_opening_v1, &s->key);
 	return 1;
 }
 
@@ -239,7 +251,7 @@ static __noinline int ct_adopt(struct scratch *s, struct ct_value *from, __u64 n
 		count(COUNTER_TABLE_FULL, 0);
 		bpf_map_update_elem(&plexus_opening_v1, &s->key, &e, BPF_ANY);
 	}
-	from->expires = CT_MOVED;
+	from->expires = now - 1; /* not long ago, as entries are that the agent removes */
 	return 0;
 }
 

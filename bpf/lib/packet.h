@@ -107,6 +107,13 @@ static __always_inline __u32 *addr_words(const struct addr *a)
 	return (__u32 *)a->bytes;
 }
 
+static __always_inline int addr_equal(const struct addr *a, const struct addr *b)
+{
+	__u32 *x = addr_words(a), *y = addr_words(b);
+
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3];
+}
+
 static __always_inline int addr_is_mapped(const struct addr *a)
 {
 	__u32 *w = addr_words(a);

@@ -30,6 +30,7 @@ enum ct_flags {
 	CT_REPLY_SEEN = 1,
 	CT_FIN_ORIGINAL = 2, /* the side that opened the flow has finished */
 	CT_FIN_REPLY = 4,
+	CT_OPENED = 8, /* the side that opened the flow has gone on after an answer */
 };
 
 /* An address of either family: IPv4 as ::ffff:a.b.c.d (RFC 4291, section 2.5.5.2). */

@@ -41,14 +41,15 @@ static __always_inline void verdict_kept(struct __sk_buff *skb, struct scratch *
 /* verdict_cache has this CPU know a flow of which more is to come. A new or a
  * reset connection must be asked itself: what is known of the one before ends.
  */
-static __always_inline void verdict_cache(struct __sk_buff *skb, const struct ct_value *e, const struct packet *p, int kept)
+static __always_inline void verdict_cache(struct __sk_buff *skb, const struct scratch *s, const struct ct_value *e, int kept)
 {
+	const struct packet *p = &s->packet;
 	__u32 way = cache_way(e->flags, e->direction, kept && e->flags & CT_REPLY_SEEN);
 
 	if (p->protocol != IPPROTO_UDP && p->protocol != IPPROTO_TCP)
 		return;
 	if (!(p->tcp_flags & TCP_CHANGES) && (e->tcp_state == TCP_STATE_NONE || e->tcp_state == TCP_STATE_ESTABLISHED))
-		cache_put(skb, e->revision, way_and_birth(way, e->birth), CACHE_JIFFIES);
+		cache_put(skb, s->verdict.revision, way_and_birth(way, e->birth), CACHE_JIFFIES);
 	else if (kept && p->tcp_flags & (TCP_SYN | TCP_RST))
 		cache_put(skb, 0, way_and_birth(CACHE_BOTH, e->birth), 0);
 }
@@ -59,9 +60,9 @@ static __always_inline void verdict_cache(struct __sk_buff *skb, const struct ct
 static __always_inline void verdict_known(struct __sk_buff *skb, struct scratch *s, struct ct_value *e, int kept, __u64 now)
 {
 	ct_touch(e, &s->packet, now);
-	if (!kept && ct_is_open(e, &s->packet) && ct_keep(&s->key, e))
+	if (ct_is_open(e, &s->packet) && ct_keep(s, e, kept))
 		return;
-	verdict_cache(skb, e, &s->packet, kept);
+	verdict_cache(skb, s, e, kept);
 }
 
 /* verdict_new judges a packet that the entry of its key, if there is one, does not
@@ -104,7 +105,8 @@ static __always_inline void verdict_flow(struct __sk_buff *skb, struct scratch *
 }
 
 /* verdict_inner reports whether the packet that an ICMP error quotes belongs to a
- * flow that is allowed. It travelled the other way.
+ * flow that is allowed. It travelled the other way, and the error goes to whoever
+ * sent it (RFC 792, RFC 4443, section 2.2): one for anybody else is no error.
  */
 static __always_inline int verdict_inner(struct __sk_buff *skb, struct scratch *s, __u64 now)
 {
@@ -112,6 +114,8 @@ static __always_inline int verdict_inner(struct __sk_buff *skb, struct scratch *
 	int kept;
 
 	if (parse_packet(skb, 1) || s->quoted.flags & PACKET_LATER_FRAGMENT)
+		return 0;
+	if (!addr_equal(&s->packet.dst, &s->quoted.src))
 		return 0;
 	ct_key_of(&s->key, &s->quoted);
 	e = ct_find(&s->key, &kept);

@@ -26,6 +26,7 @@ const (
 	stateEstablished = uint8(bpfobj.PlexusTcpStateTCP_STATE_ESTABLISHED)
 	stateClosing     = uint8(bpfobj.PlexusTcpStateTCP_STATE_CLOSING)
 	replySeen        = uint8(bpfobj.PlexusCtFlagsCT_REPLY_SEEN)
+	opened           = uint8(bpfobj.PlexusCtFlagsCT_OPENED)
 )
 
 // Carry makes the flows of an older version's table known, which had one for all

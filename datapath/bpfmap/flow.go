@@ -32,10 +32,6 @@ type Flows struct {
 	fragments *ebpf.Map // ports of packets that came in fragments
 }
 
-// moved is the expiry of an entry among the opening flows that is now among the
-// open ones (CT_MOVED).
-const moved = 0
-
 // List returns the flows that are allowed, also those whose time is over but
 // whose place nobody has needed. Flows that come and go meanwhile may be missing.
 func (f *Flows) List() ([]datapath.Flow, error) {
@@ -47,7 +43,7 @@ func (f *Flows) List() ([]datapath.Flow, error) {
 	var out []datapath.Flow
 	for _, table := range []*ebpf.Map{f.opening, f.open} {
 		err := each(table, func(k *bpfobj.PlexusCtKey, v *bpfobj.PlexusCtValue) {
-			if v.Reason == 0 && v.Expires != moved {
+			if v.Reason == 0 {
 				flow := add(flowOf(k, v, now), pending[instance{*k, v.Birth}])
 				flow.Open = table == f.open
 				out = append(out, flow)
@@ -145,7 +141,7 @@ func seedOf(f datapath.Flow) bpfobj.PlexusCtValue {
 		Expires:    uint64(sinceBoot() + f.Expires),
 		PolicyPort: bpfobj.NetworkOrder(port),
 		Direction:  uint8(f.Direction),
-		Flags:      replySeen,
+		Flags:      replySeen | opened,
 	}
 	if f.Protocol == unix.IPPROTO_TCP || f.Protocol == unix.IPPROTO_SCTP {
 		v.TcpState = stateEstablished

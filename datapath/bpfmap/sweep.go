@@ -13,8 +13,9 @@ import (
 
 // sweepAfter is how long a flow is over before its entry is removed. Programs
 // write in place only into entries whose time is not over, so that after this
-// none is still at it, and the kernel may give the memory to another flow.
-const sweepAfter = 10 * time.Second
+// none is still at it, and the kernel may give the memory to another flow. A
+// program runs for microseconds.
+const sweepAfter = 2 * time.Second
 
 // Swept is what a sweep found and did.
 type Swept struct {

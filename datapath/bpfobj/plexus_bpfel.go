@@ -51,6 +51,7 @@ const (
 	PlexusCtFlagsCT_REPLY_SEEN   PlexusCtFlags = 1
 	PlexusCtFlagsCT_FIN_ORIGINAL PlexusCtFlags = 2
 	PlexusCtFlagsCT_FIN_REPLY    PlexusCtFlags = 4
+	PlexusCtFlagsCT_OPENED       PlexusCtFlags = 8
 )
 
 type PlexusCtKey struct {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,10 +18,11 @@ import (
 	"github.com/plexusmesh/plexus/policy"
 )
 
-// flow returns the one flow that is known.
+// flow returns the one flow that is known and not over.
 func (h *host) flow() datapath.Flow {
 	h.t.Helper()
 	flows, err := h.maps.Flows.List()
+	flows = slices.DeleteFunc(flows, func(f datapath.Flow) bool { return f.Expires < 0 })
 	if err != nil || len(flows) != 1 {
 		h.t.Fatalf("flows: %+v, %v; want one", flows, err)
 	}

@@ -37,13 +37,24 @@ var migrations = []migration{
 // where an older version ran again meanwhile. Entries that nobody wants go like
 // any other orphan.
 func (d *Datapath) carryOver() error {
-	return d.eachOlder(func(m migration, older *ebpf.Map) error { return d.carry(m, older) })
+	programs, err := d.attached()
+	if err != nil {
+		return err
+	}
+	return d.eachOlder(func(m migration, older *ebpf.Map) (err error) {
+		if d.written[m.name], err = readBy(programs, older); err != nil {
+			return err
+		}
+		d.written[m.name] = d.written[m.name] && m.written
+		return d.carry(m, older)
+	})
 }
 
-// carryWritten does so with what older programs have written since.
+// carryWritten does so with what older programs have written since. What no
+// program has written has not changed: what went meanwhile must not come back.
 func (d *Datapath) carryWritten() error {
 	return d.eachOlder(func(m migration, older *ebpf.Map) error {
-		if !m.written {
+		if !d.written[m.name] {
 			return nil
 		}
 		return d.carry(m, older)
@@ -67,7 +78,7 @@ func (d *Datapath) retire() error {
 				return err
 			}
 		}
-		if m.written {
+		if d.written[m.name] {
 			if err := d.carry(m, older); err != nil {
 				return err
 			}

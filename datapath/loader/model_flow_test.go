@@ -40,6 +40,7 @@ type tracked struct {
 	port      uint16           // that policy was asked about
 	state     string           // of TCP and SCTP, as datapath.Flow has it
 	replied   bool
+	opened    bool    // so that a reset may turn out not to be believed
 	open      bool    // the side that opened it has gone on after an answer
 	finished  [2]bool // the side that opened the flow, the other one
 	expires   time.Duration
@@ -145,7 +146,7 @@ func (k *tracker) related(s sight, d policy.Direction, tunnel bool) bool {
 		return false
 	}
 	inner, reason := seeIP(s.quoted, s.src.Is6(), true)
-	if reason != fine || inner.later {
+	if reason != fine || inner.later || inner.src != s.dst {
 		return false
 	}
 	key := inner.key(1-d, tunnel)
@@ -291,7 +292,7 @@ func (f *tracked) touch(s sight, d policy.Direction, now time.Duration) {
 		f.advance(s, reply)
 	}
 	if f.replied && !reply && (f.state == "" || f.state == "established") && s.protocol != icmp4 && s.protocol != icmp6 {
-		f.open = true
+		f.open, f.opened = true, true
 	}
 	f.expires = now + f.lifetime(s.protocol)
 	f.count(s, d)
@@ -313,7 +314,7 @@ func (f *tracked) advance(s sight, reply bool) {
 	case s.flags&rst != 0 || f.finished[0] && f.finished[1]:
 		f.state = "closing"
 	case f.state == "syn" && (reply || !f.replied || s.flags&syn != 0):
-	case s.flags&ack != 0:
+	case s.flags&ack != 0 && (f.state != "closing" || f.opened):
 		f.state = "established"
 	}
 }

@@ -34,6 +34,7 @@ type Datapath struct {
 	objs     bpfobj.PlexusMaps
 	maps     *bpfmap.Maps
 	programs map[variant]*bpfobj.PlexusPrograms
+	written  map[string]bool // maps of older versions that programs were writing when this was opened
 }
 
 // variant is a setting of bpf/lib/config.h that a program is loaded with.
@@ -60,7 +61,7 @@ func Open(opts Options) (*Datapath, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decode programs: %w", err)
 	}
-	d := &Datapath{opts: opts, programs: make(map[variant]*bpfobj.PlexusPrograms)}
+	d := &Datapath{opts: opts, programs: make(map[variant]*bpfobj.PlexusPrograms), written: make(map[string]bool)}
 	if err := d.load(spec); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}

@@ -209,7 +209,11 @@ func TestICMPErrors(t *testing.T) {
 			echo := about(query, header+8)
 			echo.icmp[0] = quench
 			out := about(in, header+8)
-			out.src, out.dst = f.us, f.stranger
+			out.src, out.dst = f.us, f.peer
+			astray := out
+			astray.dst = f.stranger
+			guest := about(query, header+8)
+			guest.dst = f.peer
 			for _, tt := range []struct {
 				name string
 				got  uint32
@@ -218,6 +222,8 @@ func TestICMPErrors(t *testing.T) {
 				{"about our query", h.fromNetdev(about(query, header+8).frame()), pass},
 				{"about our ping", h.fromNetdev(about(ping, header+8).frame()), pass},
 				{"from us, about their connection", h.toNetdev(out.frame()), pass},
+				{"from us, about their connection, to somebody else", h.toNetdev(astray.frame()), drop},
+				{"about our query, to somebody behind us", h.fromNetdev(guest.frame()), drop},
 				{"about another flow", h.fromNetdev(about(other, header+8).frame()), drop},
 				{"about a packet that never went that way", h.fromNetdev(about(wrongWay, header+8).frame()), drop},
 				{"with too little of the packet", h.fromNetdev(about(query, header+4).frame()), drop},
