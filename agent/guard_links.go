@@ -59,7 +59,7 @@ func (g *guard) choice(b bootFacts) choice {
 
 // shut attaches the programs to whatever leads out of this host, without a policy.
 func (g *guard) shut(ctx context.Context, have known) (attached []string, err error) {
-	holes, err := g.failsafe(have)
+	holes, err := g.failsafe(have, sshPorts(have.facts))
 	if err != nil {
 		return nil, err
 	}

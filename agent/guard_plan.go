@@ -25,7 +25,7 @@ func (m *member) recall(b bootFacts) (plan.Desired, error) {
 	}
 	outcome := m.recallTrial(s.Revision)
 	m.mu.Lock()
-	m.found = facts.Found{SSH: m.sshPorts(b)}
+	m.found = facts.Found{SSH: sshPorts(b)}
 	l := m.localLocked(device.State{Addresses: m.lastAddresses(b, s)})
 	m.mu.Unlock()
 	l.Lapsed = outcome.Lapsed
@@ -85,7 +85,7 @@ func (m *member) lastAddresses(b bootFacts, s state.Snapshot) []netip.Addr {
 
 // sshPorts are those that SSH servers listen on now, as with socket activation,
 // and those that they listened on last.
-func (m *member) sshPorts(b bootFacts) []uint16 {
+func sshPorts(b bootFacts) []uint16 {
 	ports := b.ports()
 	if now, err := facts.SSHPorts("/proc"); err == nil { // else only those of before
 		ports = append(ports, now...)
@@ -93,16 +93,20 @@ func (m *member) sshPorts(b bootFacts) []uint16 {
 	return sortedSet(ports, cmp.Compare[uint16])
 }
 
-// failsafe is what passes on a host that is closed: as the configuration says, of
-// the mesh as far as it is known, or else of a mesh with this host's own ports.
-func (g *guard) failsafe(have known) ([]datapath.Pinhole, error) {
+// failsafe is what passes on a host that is closed, with SSH servers on these
+// ports, or on the usual one where none is known: as the configuration says, of the
+// mesh as far as it is known, or else of a mesh with this host's own ports.
+func (g *guard) failsafe(have known, ssh []uint16) ([]datapath.Pinhole, error) {
+	if len(ssh) == 0 {
+		ssh = []uint16{22} // one of a host that noted none may listen there once it has booted
+	}
 	cfg := g.opts.Config
 	open, err := facts.ParseFailsafe(cfg.Failsafe)
 	if err != nil {
 		return nil, err
 	}
 	p := facts.Ports{
-		WireGuard: uint16(cfg.WireGuard.Port), SSH: have.facts.ports(),
+		WireGuard: uint16(cfg.WireGuard.Port), SSH: ssh,
 		API: []uint16{uint16(cfg.API.Port)}, Etcd: []uint16{uint16(cfg.Etcd.ClientPort)},
 	}
 	if e := have.enrolment; e != nil {

@@ -316,19 +316,19 @@ func TestAClosedHostLetsItsFailsafeThrough(t *testing.T) {
 		Failsafe: []string{"wireguard", "servers", "ssh", "ingress 9100/TCP"}, WireGuard: config.WireGuard{Port: 51871},
 		API: config.API{Port: 7443}, Etcd: config.Etcd{ClientPort: 2379},
 	}}}
-	b := bootFacts{SSH: map[uint16]bootPort{22: {}}}
 	for _, tt := range []struct {
 		name string
 		have known
+		ssh  []uint16
 		want []string
 	}{
-		{"of its mesh", known{facts: b, enrolment: &control.Enrolment{Servers: []string{"192.0.2.1:8443"}, Etcd: []string{"https://192.0.2.1:3379"}}},
-			[]string{"ingress 22/TCP", "ingress 9100/TCP", "ingress 51871/UDP", "egress 3379/TCP", "egress 8443/TCP", "egress 51871/UDP"}},
-		{"of a mesh that is not known", known{facts: b},
+		{"of its mesh", known{enrolment: &control.Enrolment{Servers: []string{"192.0.2.1:8443"}, Etcd: []string{"https://192.0.2.1:3379"}}}, []uint16{2222},
+			[]string{"ingress 2222/TCP", "ingress 9100/TCP", "ingress 51871/UDP", "egress 3379/TCP", "egress 8443/TCP", "egress 51871/UDP"}},
+		{"of a mesh that is not known", known{}, nil,
 			[]string{"ingress 22/TCP", "ingress 9100/TCP", "ingress 51871/UDP", "egress 2379/TCP", "egress 7443/TCP", "egress 51871/UDP"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			holes, err := g.failsafe(tt.have)
+			holes, err := g.failsafe(tt.have, tt.ssh)
 			if err != nil {
 				t.Fatal(err)
 			}
