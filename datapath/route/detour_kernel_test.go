@@ -38,6 +38,7 @@ func TestDetourRealKernel(t *testing.T) {
 			}
 		}
 		asksTheKernel(t)
+		changesItsAddress(t, d, want)
 		ip(t, "link set tun9 down")
 		for _, to := range []string{"192.0.2.2", "2001:db8::2"} {
 			if out, err := exec.Command("ip", "route", "get", to).CombinedOutput(); err == nil {
@@ -53,6 +54,32 @@ func TestDetourRealKernel(t *testing.T) {
 			t.Errorf("left after removal:\n%s%s", routes, rules)
 		}
 	})
+}
+
+// changesItsAddress gives the uplink other addresses. Nothing takes it to those of
+// want, neither before the table is told nor after.
+func changesItsAddress(t *testing.T, d *route.Detour, want datapath.Detour) {
+	t.Helper()
+	for _, line := range []string{"addr flush dev up0", "addr add 192.0.2.9/24 dev up0", "addr add 2001:db8::9/64 dev up0 nodad"} {
+		ip(t, line)
+	}
+	astray := func(when, tunnel string) {
+		for _, to := range []string{"192.0.2.2", "192.0.2.2 from 192.0.2.9", "2001:db8::2", "2001:db8::2 from 2001:db8::9"} {
+			out, err := exec.Command("ip", strings.Fields("route get "+to+" ipproto 6")...).CombinedOutput()
+			if strings.Contains(string(out), "dev up0") || err != nil && tunnel != "" || err == nil && !strings.Contains(string(out), tunnel) {
+				t.Errorf("%s, route get %s: %v, %s", when, to, err, out)
+			}
+		}
+	}
+	astray("at first", "")
+	want.From = nil
+	if err := lead(t, d, want, true); err != nil {
+		t.Fatal(err)
+	}
+	astray("once told", "dev tun9")
+	if got := ip(t, "route get 192.0.2.2 ipproto 6"); !strings.Contains(got, "src 10.1.0.1 ") {
+		t.Errorf("speaks from another than the mesh address: %s", got)
+	}
 }
 
 func asksTheKernel(t *testing.T) {
