@@ -85,11 +85,11 @@ test-cilium: bin/golangci-lint ## compare policy with Cilium's own code; built c
 
 .PHONY: test-kernel
 test-kernel: ## run the tests of real kernel objects, with the race detector; as root
-	$(GOTEST) -race -count 1 -p 1 -timeout 10m $(KERNEL_PKGS)
+	$(GOTEST) -race -count 1 -p 1 -timeout 25m $(KERNEL_PKGS)
 
 .PHONY: test-e2e
 test-e2e: build bin/plexus-lab ## run whole daemons on test hosts; as root
-	$(GOTEST) -count 1 -p 1 -timeout 10m $(E2E_PKGS)
+	$(GOTEST) -count 1 -p 1 -timeout 25m $(E2E_PKGS)
 
 # VM takes flags: VM='-kernels 5.10 -packages datapath/loader -run TestEvery'.
 .PHONY: test-vm
