@@ -19,7 +19,7 @@ import (
 )
 
 // machineTimeout bounds a machine from power on to its end.
-const machineTimeout = 14 * time.Minute
+const machineTimeout = 25 * time.Minute
 
 // machine is one boot of an image.
 type machine struct {
@@ -51,7 +51,7 @@ func (m *machine) command(ctx context.Context) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048",
 		"-kernel", m.vmlinuz, "-initrd", m.initrd,
-		"-append", "console=ttyS0 panic=-1 oops=panic rdinit=/init random.trust_cpu=on tsc=unstable mitigations=off net.ifnames=0",
+		"-append", "console=ttyS0 panic=-1 oops=panic rdinit=/init random.trust_cpu=on tsc=unstable mitigations=off rcupdate.rcu_expedited=1",
 		"-serial", "file:"+m.console, "-serial", "stdio")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL} // a Ctrl-C is ours to handle
 	return cmd
