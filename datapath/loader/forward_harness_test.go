@@ -3,6 +3,7 @@ package loader
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -302,14 +303,18 @@ func (s *site) drops(want string, reason bpfobj.PlexusDropReason) {
 	}
 }
 
-// event waits for an event; nil if none of that kind comes.
+// event waits for an event; nil if none of that kind comes. Few events wake their
+// reader, so it looks by itself.
 func (h *host) event(wanted func(*bpfobj.PlexusFlowEvent) bool) *bpfobj.PlexusFlowEvent {
 	h.t.Helper()
-	h.events.SetDeadline(time.Now().Add(2 * time.Second))
-	for {
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
+		h.events.SetDeadline(time.Now().Add(10 * time.Millisecond))
 		rec, err := h.events.Read()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			continue
+		}
 		if err != nil {
-			return nil
+			h.t.Fatal(err)
 		}
 		e := new(bpfobj.PlexusFlowEvent)
 		if err := binary.Read(bytes.NewReader(rec.RawSample), binary.NativeEndian, e); err != nil {
@@ -319,4 +324,5 @@ func (h *host) event(wanted func(*bpfobj.PlexusFlowEvent) bool) *bpfobj.PlexusFl
 			return e
 		}
 	}
+	return nil
 }
