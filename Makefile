@@ -70,8 +70,8 @@ deps-run: # what hosts and the demo need
 	tools/deps.sh run
 
 .PHONY: test
-test: ## run everything: install what is needed, lint, verify, all tests; about 50 minutes on 2 cores with nothing cached
-	FUZZTIME=10000x tools/stage.sh deps build build-all lint verify test-race test-cilium test-kernel test-vm fuzz test-e2e
+test: ## run everything: install what is needed, lint, verify, all tests; about 40 minutes on 2 cores with nothing cached
+	FUZZTIME=10000x tools/stage.sh deps build build-all lint verify test-race test-cilium test-kernel fuzz test-e2e
 
 .PHONY: test-race
 test-race: ## run the tests that need no kernel, with the race detector

@@ -35,7 +35,7 @@ func flags() options {
 	flag.StringVar(&o.packages, "packages", "", "packages to test, such as datapath/loader; all if empty")
 	flag.BoolVar(&o.update, "update", false, "write what the verifier looked at into the budget")
 	flag.StringVar(&o.dir, "dir", "bin/vm", "directory for images and logs")
-	flag.IntVar(&o.parallel, "parallel", 3, "machines to run at once")
+	flag.IntVar(&o.parallel, "parallel", 2, "machines to run at once")
 	flag.Parse()
 	return o
 }
