@@ -5,6 +5,7 @@
 #include <bpf_endian.h>
 
 #include "lib/types.h"
+#include "lib/words.h"
 #include "lib/config.h"
 #include "lib/drop.h"
 #include "lib/maps.h"
@@ -15,6 +16,7 @@
 #include "lib/ipcache.h"
 #include "lib/pinhole.h"
 #include "lib/policy.h"
+#include "lib/judge.h"
 #include "lib/events.h"
 #include "lib/conntrack.h"
 #include "lib/cache.h"
@@ -34,61 +36,71 @@ static __always_inline int finish(struct __sk_buff *skb, struct scratch *s)
 {
 	struct packet *p = &s->packet;
 	__u8 reason = s->verdict.reason;
+	__u64 seen = count(counter_index(reason, p->outgoing, p->tunnel), p->length);
 
-	count(counter_index(reason, p->outgoing, p->tunnel), p->length);
 	if (reason || s->verdict.report)
-		report(skb, p, &s->verdict);
+		report(skb, p, &s->verdict, seen);
 	return reason ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+}
+
+/* read_packet reads any packet, and reports whether it is for policy to judge. */
+static __always_inline int read_packet(struct __sk_buff *skb, struct scratch *s, enum direction direction, enum device device)
+{
+	struct packet *p = &s->packet;
+	__be16 proto;
+	__u32 l3;
+
+	proto = parse_link(skb, &l3);
+	*p = (struct packet){ .outgoing = direction, .tunnel = device, .l3 = l3, .length = skb->len - l3 };
+	if (proto == bpf_htons(ETH_P_IPV6))
+		p->flags = PACKET_IPV6;
+	else if (proto != bpf_htons(ETH_P_IP))
+		return 0; /* ARP, LLDP, …: policy speaks of IP alone */
+	s->verdict.reason = parse_packet(skb, 0);
+	return !s->verdict.reason && !is_link_upkeep(p);
 }
 
 static __always_inline int police(struct __sk_buff *skb, enum direction direction, enum device device)
 {
-	struct scratch *s = scratch_get();
-	__be16 proto;
-	__u32 l3;
+	struct scratch *s;
+	struct brief b;
+	int plain = brief_packet(skb, &b, direction, device);
 
+	if (plain && cache_passes(&b, direction, device))
+		return TC_ACT_UNSPEC;
+	s = scratch_get();
 	if (!s)
 		return TC_ACT_SHOT; /* never: it has one entry */
-	proto = parse_link(skb, &l3);
-	s->packet = (struct packet){ .outgoing = direction, .tunnel = device, .l3 = l3, .length = skb->len - l3 };
 	s->verdict = (struct verdict){ .direction = direction };
-	if (proto == bpf_htons(ETH_P_IPV6))
-		s->packet.flags = PACKET_IPV6;
-	else if (proto != bpf_htons(ETH_P_IP))
-		return finish(skb, s); /* ARP, LLDP, …: policy speaks of IP alone */
-	s->verdict.reason = parse_packet(skb, 0);
-	if (!s->verdict.reason && !is_link_upkeep(&s->packet))
+	if (plain)
+		brief_expand(&s->packet, &b, direction, device);
+	if (plain || read_packet(skb, s, direction, device))
 		verdict_of(skb, s);
 	return finish(skb, s);
-}
-
-static __always_inline int decide(struct __sk_buff *skb, enum direction direction, enum device device)
-{
-	return cache_passes(skb, direction, device) ? TC_ACT_UNSPEC : police(skb, direction, device);
 }
 
 SEC("tc")
 int from_netdev(struct __sk_buff *skb)
 {
-	return decide(skb, DIRECTION_INGRESS, NETDEV);
+	return police(skb, DIRECTION_INGRESS, NETDEV);
 }
 
 SEC("tc")
 int to_netdev(struct __sk_buff *skb)
 {
-	return decide(skb, DIRECTION_EGRESS, NETDEV);
+	return police(skb, DIRECTION_EGRESS, NETDEV);
 }
 
 SEC("tc")
 int from_tunnel(struct __sk_buff *skb)
 {
-	return decide(skb, DIRECTION_INGRESS, TUNNEL);
+	return police(skb, DIRECTION_INGRESS, TUNNEL);
 }
 
 SEC("tc")
 int to_tunnel(struct __sk_buff *skb)
 {
-	return decide(skb, DIRECTION_EGRESS, TUNNEL);
+	return police(skb, DIRECTION_EGRESS, TUNNEL);
 }
 
 /* Types that Go needs and no map of its own names: a use makes clang describe

@@ -15,34 +15,17 @@
 #define PLEXUS_CACHE_H
 
 #define CACHE_JIFFIES 256 /* 0.26 s to 2.6 s, as the kernel was built; far below any lifetime */
+#define CACHE_AFTER 8 /* packets: connections without much in them come and go */
 #define TCP_CHANGES (TCP_FIN | TCP_SYN | TCP_RST)
-
-/* The key of a flow in words, in the order of struct ct_key. */
-struct words {
-	__u64 remote[2];
-	__u64 local[2];
-	__u64 flow; /* ports, protocol, device class */
-};
-_Static_assert(sizeof(struct words) == sizeof(struct ct_key), "another view of one key");
 
 static __always_inline __u32 cache_index(const struct words *w)
 {
-	__u64 h = (w->remote[1] ^ w->remote[0]) * 0x9e3779b97f4a7c15ULL;
-
-	h ^= h >> 32;
-	h += (w->local[1] ^ w->local[0]) + w->flow;
-	h *= 0xbf58476d1ce4e5b9ULL;
-	h ^= h >> 29;
-	h *= 0x94d049bb133111ebULL;
-	return h >> 40 & (CACHE_ENTRIES - 1);
+	return words_hash(w) & (CACHE_ENTRIES - 1);
 }
 
 static __always_inline int cache_holds(const struct cache_entry *c, const struct words *w)
 {
-	const struct words *k = (const struct words *)&c->key;
-
-	return k->flow == w->flow && k->remote[1] == w->remote[1] && k->local[1] == w->local[1] &&
-	       k->remote[0] == w->remote[0] && k->local[0] == w->local[0];
+	return words_equal((const struct words *)&c->key, w);
 }
 
 static __always_inline void cache_count(struct cache_entry *c, int outgoing, __u32 length)
@@ -56,10 +39,11 @@ static __always_inline void cache_count(struct cache_entry *c, int outgoing, __u
 	}
 }
 
-/* A packet as far as the short way reads it. */
+/* A plain packet of TCP or UDP, read in place. */
 struct brief {
 	struct words words;
 	__u32 length; /* bytes from the IP header */
+	__u8 tcp_flags;
 };
 
 static __always_inline __u64 pair(__be32 first, __be32 second)
@@ -67,16 +51,16 @@ static __always_inline __u64 pair(__be32 first, __be32 second)
 	return (__u64)second << 32 | first;
 }
 
-/* brief_transport takes ports and protocol. It returns 0 for what is no part of
- * an open TCP or UDP flow, or may change its state.
- */
+/* brief_transport takes ports, protocol and TCP flags. */
 static __always_inline int brief_transport(struct brief *b, const void *l4, const void *end, __u32 protocol, int outgoing, int tunnel)
 {
 	const __be16 *ports = l4;
 
+	b->tcp_flags = 0;
 	if (protocol == IPPROTO_TCP) {
-		if (l4 + 20 > end || ((const __u8 *)l4)[13] & TCP_CHANGES)
+		if (l4 + 20 > end)
 			return 0;
+		b->tcp_flags = ((const __u8 *)l4)[13];
 	} else if (protocol != IPPROTO_UDP || l4 + 8 > end) {
 		return 0;
 	}
@@ -134,6 +118,9 @@ static __always_inline int brief_ipv6(struct brief *b, const void *l3, const voi
 	return brief_transport(b, l3 + sizeof(*ip), end, ip->nexthdr, outgoing, tunnel);
 }
 
+/* brief_packet reports whether a packet is plain: TCP or UDP behind IPv4 without
+ * options or IPv6 without extension headers, whole, and in place up to its flags.
+ */
 static __always_inline int brief_packet(struct __sk_buff *skb, struct brief *b, int outgoing, int tunnel)
 {
 	const void *data = (const void *)(long)skb->data, *end = (const void *)(long)skb->data_end;
@@ -149,25 +136,43 @@ static __always_inline int brief_packet(struct __sk_buff *skb, struct brief *b, 
 	return proto == bpf_htons(ETH_P_IPV6) && brief_ipv6(b, l3, end, outgoing, tunnel);
 }
 
+/* brief_expand makes of it what parse_packet would, without a call. */
+static __always_inline void brief_expand(struct packet *p, const struct brief *b, int outgoing, int tunnel)
+{
+	__be16 remote_port = b->words.flow, local_port = b->words.flow >> 16;
+
+	*p = (struct packet){
+		.sport = outgoing ? local_port : remote_port,
+		.dport = outgoing ? remote_port : local_port,
+		.policy_port = outgoing ? remote_port : local_port,
+		.protocol = b->words.flow >> 32,
+		.tcp_flags = b->tcp_flags,
+		.outgoing = outgoing,
+		.tunnel = tunnel,
+		.length = b->length,
+	};
+	__builtin_memcpy(outgoing ? &p->dst : &p->src, b->words.remote, sizeof(struct addr));
+	__builtin_memcpy(outgoing ? &p->src : &p->dst, b->words.local, sizeof(struct addr));
+}
+
 /* cache_passes reports whether a packet belongs to a flow that is known here, and
  * accounts for it.
  */
-static __always_inline int cache_passes(struct __sk_buff *skb, int outgoing, int tunnel)
+static __always_inline int cache_passes(const struct brief *b, int outgoing, int tunnel)
 {
 	struct cache_entry *c;
-	struct brief b;
 	__u32 index;
 
-	if (!brief_packet(skb, &b, outgoing, tunnel))
+	if (b->tcp_flags & TCP_CHANGES)
 		return 0;
-	index = cache_index(&b.words);
+	index = cache_index(&b->words);
 	c = bpf_map_lookup_elem(&plexus_cache_v1, &index);
-	if (!c || !cache_holds(c, &b.words) || c->revision != policy_revision() || c->until <= bpf_jiffies64())
+	if (!c || !cache_holds(c, &b->words) || c->revision != policy_revision() || c->until <= bpf_jiffies64())
 		return 0;
 	if (c->way == (outgoing ? CACHE_INCOMING : CACHE_OUTGOING))
 		return 0;
-	cache_count(c, outgoing, b.length);
-	count(counter_index(DROP_NONE, outgoing, tunnel), b.length);
+	cache_count(c, outgoing, b->length);
+	count(counter_index(DROP_NONE, outgoing, tunnel), b->length);
 	return 1;
 }
 
@@ -209,11 +214,8 @@ static __always_inline enum cache_way cache_way(__u8 flags, __u8 direction, int 
 	return direction == DIRECTION_EGRESS ? CACHE_OUTGOING : CACHE_INCOMING;
 }
 
-/* cache_put makes a flow known here for a time, in place of the one that was. No
- * time at all ends what the entry says: a reset is for the flow to judge, and for
- * what follows it.
- */
-__noinline int cache_put(struct __sk_buff *skb, __u32 revision, __u32 way_birth, __u32 jiffies)
+/* cache_put makes a flow known here for a time, in place of the one that was. */
+__noinline int cache_put(struct __sk_buff *skb, __u32 revision, __u32 way_birth)
 {
 	struct scratch *s = scratch_get();
 	struct cache_entry *c;
@@ -231,8 +233,21 @@ __noinline int cache_put(struct __sk_buff *skb, __u32 revision, __u32 way_birth,
 	c->revision = revision;
 	c->way = way_birth >> 16;
 	c->birth = way_birth;
-	c->until = bpf_jiffies64() + jiffies;
+	c->until = bpf_jiffies64() + CACHE_JIFFIES;
 	return 0;
+}
+
+/* cache_end ends what is known here of a flow. A new or a reset connection must be
+ * asked itself, and so must what follows it.
+ */
+static __always_inline void cache_end(const struct ct_key *key)
+{
+	const struct words *w = (const struct words *)key;
+	__u32 index = cache_index(w);
+	struct cache_entry *c = bpf_map_lookup_elem(&plexus_cache_v1, &index);
+
+	if (c && cache_holds(c, w))
+		c->revision = 0;
 }
 
 #endif

@@ -204,7 +204,9 @@ static __always_inline void ct_create(struct ct_key *key, const struct packet *p
 		e.rx_packets = 1;
 		e.rx_bytes = p->length;
 	}
-	if (place.kept)
+	if (place.kept && place.entry->expires >= now)
+		*place.entry = e; /* nobody removes it now */
+	else if (place.kept)
 		bpf_map_update_elem(&plexus_ct_v2, key, &e, BPF_ANY);
 	else
 		bpf_map_update_elem(&plexus_opening_v1, key, &e, BPF_ANY);

@@ -8,6 +8,7 @@
 #define POLICY_SLOTS 2
 #define EVENT_BYTES (1 << 20)
 #define CACHE_ENTRIES 4096 /* a power of two */
+#define JUDGED_ENTRIES 512 /* a power of two */
 
 /* Longest prefix of an address to its identity and to where it may be seen. */
 struct {
@@ -116,6 +117,15 @@ struct {
 	__type(key, __u32);
 	__type(value, struct cache_entry);
 } plexus_cache_v1 SEC(".maps");
+
+/* What a CPU judged last (lib/judge.h). */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, JUDGED_ENTRIES);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, struct judged);
+} plexus_judged_v1 SEC(".maps");
 
 /* What a CPU has read of the packet at hand (lib/packet.h). */
 struct scratch;

@@ -43,18 +43,6 @@ struct verdict {
 	__u8 report; /* whether the agent should hear of it */
 };
 
-/* What of a flow is judged. */
-struct subject {
-	struct addr remote;
-	struct addr local;
-	__u8 direction; /* of the flow */
-	__u8 protocol;
-	__be16 port; /* as in struct policy_key */
-	__u8 tunnel;
-	__u8 outgoing; /* the packet at hand */
-	__u8 pad[2];
-};
-
 /* What the programs of a CPU know of the packet at hand, one packet at a time:
  * softirqs are off while they run. The verifier does not follow values into a
  * map, so that what was read or decided multiplies no branch behind it, and global

@@ -151,6 +151,30 @@ struct cache_entry {
 };
 _Static_assert(sizeof(struct cache_entry) == 80, "shared with Go");
 
+/* What of a flow is judged. */
+struct subject {
+	struct addr remote;
+	struct addr local;
+	__u8 direction; /* of the flow */
+	__u8 protocol;
+	__be16 port; /* as in struct policy_key */
+	__u8 tunnel;
+	__u8 outgoing; /* the packet at hand */
+	__u8 pad[2];
+} __attribute__((aligned(8)));
+
+/* What was judged of a subject, in plexus_judged_v1. */
+struct judged {
+	struct subject subject;
+	__u64 until; /* in jiffies: then it is judged anew */
+	__u32 revision; /* judged under it */
+	__u32 identity; /* of the remote address */
+	__u32 rule; /* that decided */
+	__u8 reason; /* enum drop_reason */
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct judged) == 64, "a line of most CPUs' caches");
+
 /* Key and value of plexus_frag_v1: what the first fragment said of its packet. */
 struct frag_key {
 	struct addr src;

@@ -48,10 +48,11 @@ static __always_inline void verdict_cache(struct __sk_buff *skb, const struct sc
 
 	if (p->protocol != IPPROTO_UDP && p->protocol != IPPROTO_TCP)
 		return;
-	if (!(p->tcp_flags & TCP_CHANGES) && (e->tcp_state == TCP_STATE_NONE || e->tcp_state == TCP_STATE_ESTABLISHED))
-		cache_put(skb, s->verdict.revision, way_and_birth(way, e->birth), CACHE_JIFFIES);
-	else if (kept && p->tcp_flags & (TCP_SYN | TCP_RST))
-		cache_put(skb, 0, way_and_birth(CACHE_BOTH, e->birth), 0);
+	if (kept && p->tcp_flags & (TCP_SYN | TCP_RST))
+		cache_end(&s->key);
+	else if (e->rx_packets + e->tx_packets >= CACHE_AFTER && !(p->tcp_flags & TCP_CHANGES) &&
+		 (e->tcp_state == TCP_STATE_NONE || e->tcp_state == TCP_STATE_ESTABLISHED))
+		cache_put(skb, s->verdict.revision, way_and_birth(way, e->birth));
 }
 
 /* verdict_known accounts for a packet of a known flow that may pass. One that has
@@ -80,12 +81,12 @@ static __always_inline void verdict_new(struct __sk_buff *skb, struct scratch *s
 	/* A live entry is that of a flow in the other direction: leave it. */
 	if (v->reason || (place.entry && ct_live(place.entry, now)))
 		return;
+	if (place.kept && p->protocol == IPPROTO_TCP && place.entry->rx_packets + place.entry->tx_packets >= CACHE_AFTER)
+		cache_end(&s->key);
 	if (from)
 		ct_adopt(s, from, now);
 	else
 		ct_create(&s->key, p, v, place, now);
-	if (place.kept && p->protocol == IPPROTO_TCP)
-		cache_put(skb, 0, CACHE_BOTH, 0);
 }
 
 static __always_inline void verdict_flow(struct __sk_buff *skb, struct scratch *s, __u64 now)

@@ -32,6 +32,7 @@ const (
 	EarlyMapPlexusExemptV1     = "plexus_exempt_v1"
 	EarlyMapPlexusFragV1       = "plexus_frag_v1"
 	EarlyMapPlexusIpcacheV1    = "plexus_ipcache_v1"
+	EarlyMapPlexusJudgedV1     = "plexus_judged_v1"
 	EarlyMapPlexusOpeningV1    = "plexus_opening_v1"
 	EarlyMapPlexusPinholeV2    = "plexus_pinhole_v2"
 	EarlyMapPlexusPolicyV1     = "plexus_policy_v1"
@@ -105,6 +106,7 @@ type EarlyMapSpecs struct {
 	PlexusExemptV1   *ebpf.MapSpec `ebpf:"plexus_exempt_v1"`
 	PlexusFragV1     *ebpf.MapSpec `ebpf:"plexus_frag_v1"`
 	PlexusIpcacheV1  *ebpf.MapSpec `ebpf:"plexus_ipcache_v1"`
+	PlexusJudgedV1   *ebpf.MapSpec `ebpf:"plexus_judged_v1"`
 	PlexusOpeningV1  *ebpf.MapSpec `ebpf:"plexus_opening_v1"`
 	PlexusPinholeV2  *ebpf.MapSpec `ebpf:"plexus_pinhole_v2"`
 	PlexusPolicyV1   *ebpf.MapSpec `ebpf:"plexus_policy_v1"`
@@ -152,6 +154,7 @@ type EarlyMaps struct {
 	PlexusExemptV1   *ebpf.Map `ebpf:"plexus_exempt_v1"`
 	PlexusFragV1     *ebpf.Map `ebpf:"plexus_frag_v1"`
 	PlexusIpcacheV1  *ebpf.Map `ebpf:"plexus_ipcache_v1"`
+	PlexusJudgedV1   *ebpf.Map `ebpf:"plexus_judged_v1"`
 	PlexusOpeningV1  *ebpf.Map `ebpf:"plexus_opening_v1"`
 	PlexusPinholeV2  *ebpf.Map `ebpf:"plexus_pinhole_v2"`
 	PlexusPolicyV1   *ebpf.Map `ebpf:"plexus_policy_v1"`
@@ -171,6 +174,7 @@ func (m *EarlyMaps) Close() error {
 		m.PlexusExemptV1,
 		m.PlexusFragV1,
 		m.PlexusIpcacheV1,
+		m.PlexusJudgedV1,
 		m.PlexusOpeningV1,
 		m.PlexusPinholeV2,
 		m.PlexusPolicyV1,

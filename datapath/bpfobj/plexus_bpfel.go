@@ -163,6 +163,27 @@ type PlexusIpcacheValue struct {
 	Pad      [3]uint8
 }
 
+type PlexusJudged struct {
+	_       structs.HostLayout
+	Subject struct {
+		_         structs.HostLayout
+		Remote    PlexusAddr
+		Local     PlexusAddr
+		Direction uint8
+		Protocol  uint8
+		Port      uint16
+		Tunnel    uint8
+		Outgoing  uint8
+		Pad       [2]uint8
+	}
+	Until    uint64
+	Revision uint32
+	Identity uint32
+	Rule     uint32
+	Reason   uint8
+	Pad      [3]uint8
+}
+
 type PlexusPeerFlags uint32
 
 const (
@@ -301,6 +322,7 @@ const (
 	PlexusMapPlexusExemptV1      = "plexus_exempt_v1"
 	PlexusMapPlexusFragV1        = "plexus_frag_v1"
 	PlexusMapPlexusIpcacheV1     = "plexus_ipcache_v1"
+	PlexusMapPlexusJudgedV1      = "plexus_judged_v1"
 	PlexusMapPlexusOpeningV1     = "plexus_opening_v1"
 	PlexusMapPlexusPinholeV2     = "plexus_pinhole_v2"
 	PlexusMapPlexusPolicyV1      = "plexus_policy_v1"
@@ -384,6 +406,7 @@ type PlexusMapSpecs struct {
 	PlexusExemptV1   *ebpf.MapSpec `ebpf:"plexus_exempt_v1"`
 	PlexusFragV1     *ebpf.MapSpec `ebpf:"plexus_frag_v1"`
 	PlexusIpcacheV1  *ebpf.MapSpec `ebpf:"plexus_ipcache_v1"`
+	PlexusJudgedV1   *ebpf.MapSpec `ebpf:"plexus_judged_v1"`
 	PlexusOpeningV1  *ebpf.MapSpec `ebpf:"plexus_opening_v1"`
 	PlexusPinholeV2  *ebpf.MapSpec `ebpf:"plexus_pinhole_v2"`
 	PlexusPolicyV1   *ebpf.MapSpec `ebpf:"plexus_policy_v1"`
@@ -437,6 +460,7 @@ type PlexusMaps struct {
 	PlexusExemptV1   *ebpf.Map `ebpf:"plexus_exempt_v1"`
 	PlexusFragV1     *ebpf.Map `ebpf:"plexus_frag_v1"`
 	PlexusIpcacheV1  *ebpf.Map `ebpf:"plexus_ipcache_v1"`
+	PlexusJudgedV1   *ebpf.Map `ebpf:"plexus_judged_v1"`
 	PlexusOpeningV1  *ebpf.Map `ebpf:"plexus_opening_v1"`
 	PlexusPinholeV2  *ebpf.Map `ebpf:"plexus_pinhole_v2"`
 	PlexusPolicyV1   *ebpf.Map `ebpf:"plexus_policy_v1"`
@@ -454,6 +478,7 @@ func (m *PlexusMaps) Close() error {
 		m.PlexusExemptV1,
 		m.PlexusFragV1,
 		m.PlexusIpcacheV1,
+		m.PlexusJudgedV1,
 		m.PlexusOpeningV1,
 		m.PlexusPinholeV2,
 		m.PlexusPolicyV1,

@@ -34,6 +34,7 @@ func (d *Datapath) fields() map[string]**ebpf.Map {
 		bpfobj.PlexusMapPlexusExemptV1:   &d.objs.PlexusExemptV1,
 		bpfobj.PlexusMapPlexusFragV1:     &d.objs.PlexusFragV1,
 		bpfobj.PlexusMapPlexusIpcacheV1:  &d.objs.PlexusIpcacheV1,
+		bpfobj.PlexusMapPlexusJudgedV1:   &d.objs.PlexusJudgedV1,
 		bpfobj.PlexusMapPlexusOpeningV1:  &d.objs.PlexusOpeningV1,
 		bpfobj.PlexusMapPlexusPinholeV2:  &d.objs.PlexusPinholeV2,
 		bpfobj.PlexusMapPlexusPolicyV1:   &d.objs.PlexusPolicyV1,

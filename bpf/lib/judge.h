@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The verdict on a new flow, or on a known one under a new revision. */
+#ifndef PLEXUS_JUDGE_H
+#define PLEXUS_JUDGE_H
+
+#define JUDGED_JIFFIES 256 /* as CACHE_JIFFIES */
+
+/* guard_members checks what concerns both ends: through the tunnel each host
+ * speaks for itself alone, and outside it members speak with each other in exempt
+ * flows alone.
+ */
+static __always_inline int guard_members(const struct subject *s, __u8 flags)
+{
+	struct ipcache_value *local;
+	int ours;
+
+	if (!s->tunnel && !(flags & PEER_NODE))
+		return DROP_NONE;
+	local = ipcache_lookup(&s->local);
+	ours = local && local->flags & PEER_LOCAL;
+	if (s->tunnel)
+		return ours ? DROP_NONE : DROP_TUNNEL_LOCAL;
+	if (!ours || exempt(s))
+		return DROP_NONE;
+	return DROP_NODE_PLAINTEXT;
+}
+
+static __always_inline int guard(const struct subject *s, __u8 flags)
+{
+	int reason = guard_peer(flags, s->tunnel, s->outgoing);
+
+	return reason ? reason : guard_members(s, flags);
+}
+
+/* judged_place is where this CPU keeps what it judges of a subject. */
+static __always_inline struct judged *judged_place(const struct subject *s)
+{
+	__u32 index = words_hash((const struct words *)s) & (JUDGED_ENTRIES - 1);
+
+	return bpf_map_lookup_elem(&plexus_judged_v1, &index);
+}
+
+static __always_inline int judged_holds(const struct judged *j, const struct subject *s, __u32 revision)
+{
+	return j->until > bpf_jiffies64() && j->revision == revision &&
+	       words_equal((const struct words *)&j->subject, (const struct words *)s);
+}
+
+/* judge_anew asks every table. */
+static __always_inline void judge_anew(const struct subject *s, struct verdict *v)
+{
+	struct ipcache_value *peer = ipcache_lookup(&s->remote);
+	__u32 slot = v->revision & (POLICY_SLOTS - 1);
+
+	v->rule = 0;
+	v->identity = peer ? peer->identity : identity_of_stranger(&s->remote, slot);
+	v->reason = guard(s, peer ? peer->flags : 0);
+	if (!v->reason && !pinhole_open(s))
+		v->reason = policy_judge(v, s, slot);
+}
+
+/* judge decides about the subject: who the peer is, by which rule, and the reason
+ * to drop. Whatever decides has its own revision, so what was judged under this one
+ * holds: connections to one port of one peer are judged once.
+ */
+__noinline int judge(struct __sk_buff *skb)
+{
+	struct scratch *x = scratch_get();
+	struct verdict *v;
+	struct judged *j;
+
+	if (!skb || !x)
+		return 0;
+	v = &x->verdict;
+	v->report = 1;
+	v->reason = DROP_NO_POLICY; /* of a hash without a place, which none is */
+	j = judged_place(&x->subject);
+	if (!j)
+		return 0;
+	if (!judged_holds(j, &x->subject, v->revision)) {
+		judge_anew(&x->subject, v);
+		*j = (struct judged){
+			.subject = x->subject, .until = bpf_jiffies64() + JUDGED_JIFFIES, .revision = v->revision,
+			.identity = v->identity, .rule = v->rule, .reason = v->reason,
+		};
+		return 0;
+	}
+	v->identity = j->identity;
+	v->rule = j->rule;
+	v->reason = j->reason;
+	return 0;
+}
+
+#endif
