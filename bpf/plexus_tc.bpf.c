@@ -32,6 +32,20 @@ static __always_inline int is_link_upkeep(const struct packet *p)
 	return p->flags & PACKET_ND && (p->outgoing || !p->tunnel);
 }
 
+/* refuse drops a packet. TC_ACT_SHOT tells a sender on this host that there was no
+ * room: for the first packet of a connection, or a datagram, as good as any word.
+ * TCP with nothing else under way takes its segment for unsent, though, asks for
+ * room twice a second, and gives up after 15 times (tcp_retries2): a policy on trial
+ * would end connections that it only interrupts. A redirection to no device is a
+ * drop without that word, and TCP sends again as for any loss.
+ */
+static __always_inline int refuse(const struct packet *p)
+{
+	if (!p->outgoing || p->protocol != IPPROTO_TCP || ct_opens(p))
+		return TC_ACT_SHOT;
+	return bpf_redirect(0, 0);
+}
+
 static __always_inline int finish(struct __sk_buff *skb, struct scratch *s)
 {
 	struct packet *p = &s->packet;
@@ -40,7 +54,7 @@ static __always_inline int finish(struct __sk_buff *skb, struct scratch *s)
 
 	if (reason || s->verdict.report)
 		report(skb, p, &s->verdict, seen);
-	return reason ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	return reason ? refuse(p) : TC_ACT_UNSPEC;
 }
 
 /* read_packet reads any packet, and reports whether it is for policy to judge. */

@@ -167,6 +167,9 @@ func (s *subject) agree(which uint8, frame []byte) bool {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	if verdict == lose && d == policy.Egress {
+		verdict = drop
+	}
 	if want.reason != fine {
 		wantVerdict = drop
 	}

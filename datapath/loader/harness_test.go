@@ -29,6 +29,7 @@ const testRoot = "/sys/fs/bpf/plexus"
 const (
 	pass = ^uint32(0) // TC_ACT_UNSPEC
 	drop = uint32(2)  // TC_ACT_SHOT
+	lose = uint32(7)  // TC_ACT_REDIRECT, to no device: a drop of which its sender is not told
 )
 
 // ethernet is the variant that BPF_PROG_TEST_RUN can feed: the kernel puts an
@@ -86,7 +87,17 @@ func (h *host) toNetdev(frame []byte) uint32   { return h.run(h.programs[etherne
 func (h *host) fromTunnel(frame []byte) uint32 { return h.run(h.programs[ethernet].FromTunnel, frame) }
 func (h *host) toTunnel(frame []byte) uint32   { return h.run(h.programs[ethernet].ToTunnel, frame) }
 
+// run returns drop however a packet is dropped: TestSendersOfOpenConnectionsAreNotTold
+// tells the ways apart.
 func (h *host) run(p *ebpf.Program, frame []byte) uint32 {
+	h.t.Helper()
+	if ret := h.runRaw(p, frame); ret != lose {
+		return ret
+	}
+	return drop
+}
+
+func (h *host) runRaw(p *ebpf.Program, frame []byte) uint32 {
 	h.t.Helper()
 	var ret uint32
 	err := onFirstCPU(func() (err error) {
