@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/plexusmesh/plexus/agent/api"
 	"github.com/plexusmesh/plexus/control"
@@ -58,11 +59,27 @@ var codes = map[control.Code]string{
 	control.CodeForbidden: "forbidden", control.CodeNotFound: "not-found", control.CodeInternal: "internal",
 }
 
-// Observe yields flows of this host.
+// catchUpWithin bounds how long Observe waits for the kernel's reports.
+const catchUpWithin = time.Second
+
+// Observe yields flows of this host, with all that the kernel reported before.
 func (a *agent) Observe(ctx context.Context, q observe.Query) iter.Seq2[observe.Flow, error] {
 	m, err := a.joined()
 	if err != nil {
 		return func(yield func(observe.Flow, error) bool) { yield(observe.Flow{}, err) }
 	}
+	if q.Last >= 0 {
+		m.catchUp(ctx)
+	}
 	return m.flows.Observe(ctx, q)
+}
+
+// catchUp has recorded what the kernel has reported until now. Where that takes
+// too long, what is recorded already is still an answer.
+func (m *member) catchUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, catchUpWithin)
+	defer cancel()
+	if err := m.kernel.maps.Events.CatchUp(ctx); err != nil && ctx.Err() == nil {
+		m.logger.Warn("flows of the last moment may be missing from an answer", "error", err)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -22,6 +23,10 @@ import (
 // Events is the ring of flow events. It has one reader at a time.
 type Events struct {
 	ring *ebpf.Map
+
+	mu     sync.Mutex
+	reader *ringbuf.Reader // while Run runs
+	asked  []chan struct{} // by CatchUp, since Run looked last
 }
 
 // Run calls fn for every event, in order, until ctx ends; then it returns nil.
@@ -33,27 +38,99 @@ func (e *Events) Run(ctx context.Context, fn func(datapath.Event)) error {
 		return fmt.Errorf("open flow events: %w", err)
 	}
 	defer r.Close()
+	e.begin(r)
+	defer e.end()
 	for ctx.Err() == nil {
-		r.SetDeadline(time.Now().Add(eventInterval))
-		if err := drain(ctx, r, fn); err != nil {
+		if err := e.look(ctx, r, fn); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// CatchUp returns once Run has handed on every event that was in the ring when
+// CatchUp was called. It does not wait for a Run that is not there or ends.
+func (e *Events) CatchUp(ctx context.Context) error {
+	done, err := e.ask()
+	if err != nil {
+		return fmt.Errorf("ask for flow events: %w", err)
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for flow events: %w", ctx.Err())
+	}
+}
+
+// ask wakes the reader, and returns a channel that is closed once it has read.
+func (e *Events) ask() (<-chan struct{}, error) {
+	done := make(chan struct{})
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.reader == nil {
+		close(done)
+		return done, nil
+	}
+	e.asked = append(e.asked, done)
+	return done, e.reader.Flush()
+}
+
+func (e *Events) begin(r *ringbuf.Reader) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.reader = r
+}
+
+func (e *Events) end() {
+	e.mu.Lock()
+	e.reader = nil
+	e.mu.Unlock()
+	answer(e.taken())
+}
+
+// taken returns who has asked since it was last called.
+func (e *Events) taken() []chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	asked := e.asked
+	e.asked = nil
+	return asked
+}
+
+func answer(asked []chan struct{}) {
+	for _, done := range asked {
+		close(done)
+	}
+}
+
 // eventInterval is how often the ring is looked at. Programs wake nobody before
 // it is half full (bpf/lib/events.h).
 const eventInterval = 100 * time.Millisecond
 
-// drain calls fn for what is in the ring until the deadline of r, or the end of
-// ctx. What is not read by then stays in the ring.
+// look waits for events, unless someone asks for what is there, and reads them.
+// Who asks while it reads is answered by the next look: an event that he means
+// may have come after the ring was found empty.
+func (e *Events) look(ctx context.Context, r *ringbuf.Reader, fn func(datapath.Event)) error {
+	asked := e.taken()
+	defer answer(asked)
+	deadline := time.Now()
+	if len(asked) == 0 {
+		deadline = deadline.Add(eventInterval)
+	}
+	r.SetDeadline(deadline)
+	return drain(ctx, r, fn)
+}
+
+// drain calls fn for what is in the ring: until that is empty at the deadline of
+// r or when someone asks, or for as many events as find room there, as under a
+// flood it is never empty; or until ctx ends. What is not read by then stays.
 func drain(ctx context.Context, r *ringbuf.Reader, fn func(datapath.Event)) error {
 	boot := time.Now().Add(-sinceBoot())
 	var rec ringbuf.Record
-	for ctx.Err() == nil {
+	for n := r.BufferSize() / eventSize; n > 0 && ctx.Err() == nil; n-- {
 		err := r.ReadInto(&rec)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
+		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, ringbuf.ErrFlushed) {
 			return nil
 		}
 		if err != nil {

@@ -3,6 +3,8 @@ package loader
 import (
 	"context"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,4 +54,59 @@ func TestEventsReachTheReader(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestEventsCatchUp shows that who asks has every event of before, and need not
+// wait until the ring is looked at anyway.
+func TestEventsCatchUp(t *testing.T) {
+	netnstest.Run(t, func() {
+		h := newHost(t)
+		h.load(rules{}.set())
+		ctx, stop := context.WithTimeout(t.Context(), 8*time.Second) // 100 looks take 10
+		defer stop()
+		h.catchUp(ctx) // nobody reads yet
+		var read atomic.Int64
+		begun, ended := make(chan struct{}), make(chan error, 1)
+		h.fromNetdev(syns(0).frame())
+		go func() {
+			var once sync.Once
+			ended <- h.maps.Events.Run(ctx, func(datapath.Event) { read.Add(1); once.Do(func() { close(begun) }) })
+		}()
+		<-begun
+		for n := range int64(100) {
+			h.fromNetdev(syns(n + 1).frame())
+			h.catchUp(ctx)
+			if got := read.Load(); got != n+2 {
+				t.Fatalf("%d events were read, want %d", got, n+2)
+			}
+		}
+		var all sync.WaitGroup
+		h.fromNetdev(syns(200).frame())
+		for range 20 {
+			all.Go(func() {
+				h.catchUp(ctx)
+				if got := read.Load(); got != 102 {
+					t.Errorf("asked at once with others: %d events were read, want 102", got)
+				}
+			})
+		}
+		all.Wait()
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		h.catchUp(t.Context()) // nobody reads any more
+	})
+}
+
+func (h *host) catchUp(ctx context.Context) {
+	h.t.Helper()
+	if err := h.maps.Events.CatchUp(ctx); err != nil {
+		h.t.Error(err)
+	}
+}
+
+// syns returns the first packet of flow n.
+func syns(n int64) packet {
+	return packet{src: "192.0.2.9", dst: "192.0.2.1", proto: tcp, sport: uint16(1000 + n), dport: 22, flags: syn}
 }
