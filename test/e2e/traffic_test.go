@@ -162,6 +162,10 @@ func play(role string, args []string) int {
 		err = probeAll(args)
 	case "stream":
 		err = sendNumbers(args[0], done)
+	case "lecture":
+		err = lecture(args[0], done)
+	case "hear":
+		err = hear(args[0], done)
 	case "listen", "pour":
 		err = pourNumbers(role == "pour", args, done)
 	case "trap":
