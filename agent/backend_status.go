@@ -104,6 +104,7 @@ func (m *member) datapath(d *plan.Desired, s state.Snapshot) api.DatapathStatus 
 		}
 	}
 	st.EarlyDrop = m.kernel.earlyDrop()
+	st.SourceLimit = m.opts.Config.Datapath.SourceLimit
 	if flows, err := m.kernel.maps.Flows.List(); err == nil {
 		st.Flows = len(flows)
 	}

@@ -16,13 +16,14 @@ import (
 )
 
 // early keeps the early stage of the datapath attached while policy denies some
-// prefix. It is for speed alone: where it cannot be, nothing is lost, and nothing
+// prefix, or strangers have a limit. It is for speed alone: where it cannot be, nothing is lost, and nothing
 // fails.
 type early struct {
-	off    bool // by configuration
-	logger *slog.Logger
-	open   func() (earlyStage, error)
-	prune  func(keep []datapath.Link) error // detaches, also what an earlier run left
+	off     bool // by configuration
+	limited bool // strangers are, by configuration
+	logger  *slog.Logger
+	open    func() (earlyStage, error)
+	prune   func(keep []datapath.Link) error // detaches, also what an earlier run left
 
 	mu      sync.Mutex
 	stage   earlyStage // nil while there is nothing to do
@@ -47,7 +48,7 @@ func (e *early) Ensure(_ context.Context, d plan.Desired) error {
 	if !e.off {
 		e.denied = len(plan.DeniedPrefixes(d.Verdicts))
 	}
-	if e.denied == 0 {
+	if !e.wantedLocked() {
 		e.noteLocked(nil)
 		return nil
 	}
@@ -59,6 +60,9 @@ func (e *early) Ensure(_ context.Context, d plan.Desired) error {
 	e.noteLocked(e.stage.Ensure(d.Links))
 	return nil
 }
+
+// wantedLocked reports whether there is something to drop.
+func (e *early) wantedLocked() bool { return !e.off && (e.limited || e.denied > 0) }
 
 func (e *early) openLocked() {
 	if e.stage != nil || e.broken != nil {
@@ -88,7 +92,7 @@ func (e *early) noteLocked(without map[string]error) {
 	for name, err := range without {
 		now[name] = err.Error()
 		if e.without[name] != now[name] {
-			e.logger.Info("denied prefixes are dropped by the programs for traffic control alone", "interface", name, "error", err)
+			e.logger.Info("what is dropped early elsewhere is dropped by the programs for traffic control alone", "interface", name, "error", err)
 		}
 	}
 	e.without = now
@@ -99,7 +103,7 @@ func (e *early) noteLocked(without map[string]error) {
 func (e *early) Prune(_ context.Context, d plan.Desired, _ bool) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.denied > 0 {
+	if e.wantedLocked() {
 		return e.prune(d.Links)
 	}
 	return errors.Join(e.prune(nil), e.closeLocked())
@@ -128,7 +132,7 @@ func (e *early) closeLocked() error {
 func (e *early) status() *api.EarlyDrop {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.denied == 0 {
+	if !e.wantedLocked() {
 		return nil
 	}
 	out := &api.EarlyDrop{Prefixes: e.denied}

@@ -85,6 +85,20 @@ func TestEarlyDropIsThereWhileNeeded(t *testing.T) {
 	}
 }
 
+func TestEarlyDropIsThereWithALimit(t *testing.T) {
+	f := &fakeEarly{}
+	e := &early{limited: true, logger: slog.New(slog.DiscardHandler), prune: f.prune, open: func() (earlyStage, error) { return f, nil }}
+	e.apply(t, denying(false))
+	if st := e.status(); st == nil || st.Prefixes != 0 || !cmp.Equal(f.attached, []string{"eth0", "wlan0"}) {
+		t.Errorf("attached to %v; status %+v", f.attached, st)
+	}
+	e.off = true
+	e.apply(t, denying(false))
+	if e.status() != nil || f.attached != nil || f.closed != 1 {
+		t.Errorf("switched off: attached to %v, closed %d times", f.attached, f.closed)
+	}
+}
+
 func TestEarlyDropSwitchedOff(t *testing.T) {
 	f := &fakeEarly{attached: []string{"eth0"}} // by an earlier run
 	e := &early{off: true, logger: slog.New(slog.DiscardHandler), prune: f.prune, open: func() (earlyStage, error) {

@@ -63,7 +63,9 @@ func openKernel(o Options, key encryption.PrivateKey) (*kernel, error) {
 
 // openDatapath opens what judges packets, and nothing of the tunnel.
 func openDatapath(o Options) (*kernel, error) {
-	programs, err := loader.Open(loader.Options{Root: o.Config.BPFRoot, CTSize: uint32(o.Config.Conntrack.Size), Logger: o.Logger})
+	programs, err := loader.Open(loader.Options{
+		Root: o.Config.BPFRoot, CTSize: uint32(o.Config.Conntrack.Size), SourceLimit: uint32(o.Config.Datapath.SourceLimit), Logger: o.Logger,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +76,7 @@ func openDatapath(o Options) (*kernel, error) {
 	}
 	k.verdicts = &verdicts{maps: k.maps.Policy}
 	k.early = &early{
-		off: o.Config.Datapath.XDP == config.XDPOff, logger: o.Logger, prune: programs.PruneEarly,
+		off: o.Config.Datapath.XDP == config.XDPOff, limited: o.Config.Datapath.SourceLimit > 0, logger: o.Logger, prune: programs.PruneEarly,
 		open: func() (earlyStage, error) { return programs.OpenEarly() },
 	}
 	return k, nil

@@ -7,6 +7,7 @@
 #include <bpf_endian.h>
 
 #include "lib/types.h"
+#include "lib/words.h"
 #include "lib/drop.h"
 #include "lib/maps.h"
 #include "lib/packet.h"
@@ -14,7 +15,11 @@
 #include "lib/ipcache.h"
 #include "lib/pinhole.h"
 #include "lib/policy.h"
+#include "lib/judged.h"
+#include "lib/called.h"
+#include "lib/limit.h"
 #include "lib/events.h"
+#include "lib/xdp_parse.h"
 #include "lib/xdp.h"
 
 /* The program that does the work. The kernel empties a map of programs when the
@@ -41,13 +46,13 @@ SEC("xdp")
 int xdp_early(struct xdp_md *ctx)
 {
 	const void *data = (const void *)(long)ctx->data, *end = (const void *)(long)ctx->data_end;
-	struct verdict v = { .reason = DROP_POLICY_DENY };
+	struct verdict v = {};
 	struct early e = {};
 
 	if (!early_parse(&e, data, end))
 		return XDP_PASS;
 	v.revision = policy_revision();
-	if (!early_denied(&e, &v) || !early_certain(&e))
+	if (!early_limited(&e, &v) && !early_denied(&e, &v))
 		return XDP_PASS;
 	early_drop(&e, &v, ctx->ingress_ifindex);
 	return XDP_DROP;

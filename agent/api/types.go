@@ -59,7 +59,10 @@ type DatapathStatus struct {
 	PolicyEntries  int      `json:"policyEntries"`
 	Flows          int      `json:"flows"` // tracked connections
 
-	// EarlyDrop is present while policy denies some prefix and datapath.xdp is not off.
+	// SourceLimit is how many flows one stranger may open in a second; 0 for any number.
+	SourceLimit int `json:"sourceLimit,omitempty"`
+	// EarlyDrop is present while policy denies some prefix, or strangers have a limit,
+	// and datapath.xdp is not off.
 	EarlyDrop *EarlyDrop `json:"earlyDrop,omitempty"`
 	// Pending is the revision on trial that is enforced here; absent otherwise.
 	Pending *Pending `json:"pending,omitempty"`
@@ -71,7 +74,7 @@ type DatapathStatus struct {
 }
 
 // EarlyDrop is the early stage of the datapath, which drops what comes from denied
-// prefixes by XDP. The same is dropped without it, at greater expense.
+// prefixes, or from strangers beyond their limit, by XDP. The same is dropped without it, at greater expense.
 type EarlyDrop struct {
 	Prefixes   int       `json:"prefixes"` // denied
 	Interfaces []string  `json:"interfaces"`

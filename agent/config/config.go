@@ -85,16 +85,20 @@ type Conntrack struct {
 	Size int `mapstructure:"size"` // flows; the least recently used give way
 }
 
-// Datapath is what of the datapath may be left out.
+// Datapath is how packets are judged.
 type Datapath struct {
-	XDP string `mapstructure:"xdp"` // XDPAuto or XDPOff: whether drivers drop what comes from denied prefixes
+	XDP         string `mapstructure:"xdp"`         // XDPAuto or XDPOff: whether drivers drop what comes from denied prefixes, and what is beyond SourceLimit
+	SourceLimit int    `mapstructure:"sourceLimit"` // new flows that one stranger may open in a second; 0 for any number
 }
 
 // The values of datapath.xdp.
 const (
-	XDPAuto = "auto" // where the driver runs XDP itself, while policy denies some prefix
+	XDPAuto = "auto" // where the driver runs XDP itself, while policy denies some prefix or strangers have a limit
 	XDPOff  = "off"
 )
+
+// maxSourceLimit is a flow each microsecond.
+const maxSourceLimit = 1_000_000
 
 // Flows is the memory of observed flows.
 type Flows struct {
@@ -231,7 +235,7 @@ func (d Datapath) validate() error {
 	if d.XDP != XDPAuto && d.XDP != XDPOff {
 		return fmt.Errorf("datapath.xdp %q is unknown: use auto or off", d.XDP)
 	}
-	return nil
+	return between("datapath.sourceLimit", d.SourceLimit, 0, maxSourceLimit)
 }
 
 func (c Config) validateFacts() error {

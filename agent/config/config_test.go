@@ -69,6 +69,7 @@ func TestBadInputIsNamed(t *testing.T) {
 		{"unknown section", "wiregard: {port: 1}\n", "unknown keys: wiregard"},
 		{"not yaml", "a: [", "read configuration"},
 		{"level", "log: {level: loud}\n", `log.level "loud" is unknown`},
+		{"source limit", "datapath: {sourceLimit: 1000001}\n", "datapath.sourceLimit 1000001 is out of range: use 0 to 1000000"},
 		{"xdp", "datapath: {xdp: generic}\n", `datapath.xdp "generic" is unknown: use auto or off`},
 		{"format", "log: {format: xml}\n", `log.format "xml" is unknown`},
 		{"device", "wireguard: {device: a/b}\n", `wireguard.device "a/b"`},

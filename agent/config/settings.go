@@ -31,6 +31,7 @@ var defaults = map[string]any{
 	"guard.timeout":              30 * time.Second,
 	"guard.interfaces":           GuardKnown,
 	"datapath.xdp":               XDPAuto,
+	"datapath.sourceLimit":       0,
 }
 
 // usage holds the text of every flag.
@@ -58,4 +59,5 @@ var usage = map[string]string{
 	"guard.timeout":              "after which a boot goes on without what is missing, 1s to 1m",
 	"guard.interfaces":           "which interfaces plexusd guard attaches to at boot: known (those that this host last managed) or physical (these, and all that look like hardware)",
 	"datapath.xdp":               "whether drivers drop what comes from denied prefixes, before the kernel looks at it: auto or off",
+	"datapath.sourceLimit":       "how many flows one address outside the mesh may open to this host in a second; 0 for any number",
 }

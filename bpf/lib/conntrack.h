@@ -210,6 +210,8 @@ static __always_inline void ct_create(struct ct_key *key, const struct packet *p
 		bpf_map_update_elem(&plexus_ct_v2, key, &e, BPF_ANY);
 	else
 		bpf_map_update_elem(&plexus_opening_v1, key, &e, BPF_ANY);
+	if (e.direction == DIRECTION_EGRESS)
+		called_note(&key->remote);
 }
 
 /* ct_guarded reports whether a flow may go on elsewhere: it is allowed here, or

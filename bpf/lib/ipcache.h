@@ -7,6 +7,7 @@ enum identity { /* reserved: package identity */
 	IDENTITY_ANY = 0,
 	IDENTITY_WORLD_IPV4 = 9,
 	IDENTITY_WORLD_IPV6 = 10,
+	IDENTITY_CIDR = 1 << 24, /* from here on, those of the CIDR peers that policy names */
 };
 
 static __always_inline struct ipcache_value *ipcache_lookup(const struct addr *a)
@@ -19,6 +20,14 @@ static __always_inline struct ipcache_value *ipcache_lookup(const struct addr *a
 static __always_inline __u32 identity_world(const struct addr *a)
 {
 	return addr_is_mapped(a) ? IDENTITY_WORLD_IPV4 : IDENTITY_WORLD_IPV6;
+}
+
+/* identity_is_stranger reports whether the ipcache does not know an address of this
+ * identity.
+ */
+static __always_inline int identity_is_stranger(__u32 identity)
+{
+	return identity == IDENTITY_WORLD_IPV4 || identity == IDENTITY_WORLD_IPV6 || identity >= IDENTITY_CIDR;
 }
 
 /* identity_of_stranger is that of an address that the ipcache does not know:

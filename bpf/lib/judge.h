@@ -3,8 +3,6 @@
 #ifndef PLEXUS_JUDGE_H
 #define PLEXUS_JUDGE_H
 
-#define JUDGED_JIFFIES 256 /* as CACHE_JIFFIES */
-
 /* guard_members checks what concerns both ends: through the tunnel each host
  * speaks for itself alone, and outside it members speak with each other in exempt
  * flows alone.
@@ -30,20 +28,6 @@ static __always_inline int guard(const struct subject *s, __u8 flags)
 	int reason = guard_peer(flags, s->tunnel, s->outgoing);
 
 	return reason ? reason : guard_members(s, flags);
-}
-
-/* judged_place is where this CPU keeps what it judges of a subject. */
-static __always_inline struct judged *judged_place(const struct subject *s)
-{
-	__u32 index = words_hash((const struct words *)s) & (JUDGED_ENTRIES - 1);
-
-	return bpf_map_lookup_elem(&plexus_judged_v1, &index);
-}
-
-static __always_inline int judged_holds(const struct judged *j, const struct subject *s, __u32 revision)
-{
-	return j->until > bpf_jiffies64() && j->revision == revision &&
-	       words_equal((const struct words *)&j->subject, (const struct words *)s);
 }
 
 /* judge_anew asks every table. */
@@ -77,17 +61,12 @@ __noinline int judge(struct __sk_buff *skb)
 	j = judged_place(&x->subject);
 	if (!j)
 		return 0;
-	if (!judged_holds(j, &x->subject, v->revision)) {
-		judge_anew(&x->subject, v);
-		*j = (struct judged){
-			.subject = x->subject, .until = bpf_jiffies64() + JUDGED_JIFFIES, .revision = v->revision,
-			.identity = v->identity, .rule = v->rule, .reason = v->reason,
-		};
+	if (judged_holds(j, &x->subject, v->revision)) {
+		judged_take(j, v);
 		return 0;
 	}
-	v->identity = j->identity;
-	v->rule = j->rule;
-	v->reason = j->reason;
+	judge_anew(&x->subject, v);
+	judged_keep(j, &x->subject, v);
 	return 0;
 }
 

@@ -9,6 +9,7 @@
 #define EVENT_BYTES (1 << 20)
 #define CACHE_ENTRIES 4096 /* a power of two */
 #define JUDGED_ENTRIES 512 /* a power of two */
+#define CALLED_BITS 14
 
 /* Longest prefix of an address to its identity and to where it may be seen. */
 struct {
@@ -118,7 +119,7 @@ struct {
 	__type(value, struct cache_entry);
 } plexus_cache_v1 SEC(".maps");
 
-/* What a CPU judged last (lib/judge.h). */
+/* What a CPU judged last (lib/judged.h). */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, JUDGED_ENTRIES);
@@ -126,6 +127,24 @@ struct {
 	__type(key, __u32);
 	__type(value, struct judged);
 } plexus_judged_v1 SEC(".maps");
+
+/* Whom this host has opened flows to (lib/called.h). */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1 << CALLED_BITS);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, __u32);
+} plexus_called_v1 SEC(".maps");
+
+/* When strangers who open flows may open the next (lib/limit.h). */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct addr);
+	__type(value, __u64);
+} plexus_limit_v1 SEC(".maps");
 
 /* What a CPU has read of the packet at hand (lib/packet.h). */
 struct scratch;

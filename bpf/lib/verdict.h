@@ -66,6 +66,18 @@ static __always_inline void verdict_known(struct __sk_buff *skb, struct scratch 
 	verdict_cache(skb, s, e, kept);
 }
 
+/* verdict_limited reports whether a flow that policy allows is one too many of a
+ * stranger. What a pinhole lets in has no limit.
+ */
+static __always_inline int verdict_limited(const struct scratch *s, __u64 now)
+{
+	const struct verdict *v = &s->verdict;
+
+	if (!cfg_limit_gap || v->reason || s->packet.outgoing || s->packet.tunnel || !identity_is_stranger(v->identity))
+		return 0;
+	return limit_take(packet_remote(&s->packet), now) && !pinhole_open(&s->subject);
+}
+
 /* verdict_new judges a packet that the entry of its key, if there is one, does not
  * cover.
  */
@@ -78,6 +90,8 @@ static __always_inline void verdict_new(struct __sk_buff *skb, struct scratch *s
 	v->direction = from ? from->direction : p->outgoing;
 	v->reply = v->direction != p->outgoing;
 	verdict_judge(skb, s, p, from ? from->policy_port : p->policy_port);
+	if (!from && verdict_limited(s, now))
+		v->reason = DROP_RATE_LIMIT;
 	/* A live entry is that of a flow in the other direction: leave it. */
 	if (v->reason || (place.entry && ct_live(place.entry, now)))
 		return;

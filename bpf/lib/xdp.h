@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The early stage: from_netdev's verdict on new flows of denied CIDR peers, before
- * the kernel has made anything of the packet.
+/* The early stage: from_netdev's verdict on new flows of denied CIDR peers, and of
+ * strangers beyond their limit, before the kernel has made anything of the packet.
  *
  * It asks the same maps, under the same revision, as judge does (lib/policy.h), so
  * there is nothing of its own that could say something else or go stale. What it
@@ -9,7 +9,6 @@
 #ifndef PLEXUS_XDP_H
 #define PLEXUS_XDP_H
 
-#define EARLY_VLAN_TAGS 2 /* MAX_VLAN_TAGS */
 #define EARLY_SLOTS 1024 /* a power of two */
 #define EARLY_JIFFIES 256 /* 0.26 s to 2.6 s, as the kernel was built */
 
@@ -23,127 +22,32 @@ enum early_counter {
 _Static_assert(DROP_REASONS * 4 <= COUNTER_EARLY_DROPPED, "more reasons than counters");
 _Static_assert(COUNTER_EARLY_REPORTED < (int)COUNTER_TABLE_FULL, "two counters in one place");
 
-/* The first packet of a new flow, or one that may be. */
-struct early {
-	struct ct_key key; /* of the flow; remote is the source */
-	__u32 length; /* bytes from the IP header */
-	__be16 policy_port; /* as in struct policy_key */
-	__u8 tcp_flags;
-	__u8 icmp_type;
-};
+static __always_inline struct subject early_subject(const struct early *e)
+{
+	return (struct subject){
+		.remote = e->key.remote,
+		.local = e->key.local,
+		.direction = DIRECTION_INGRESS,
+		.protocol = e->key.protocol,
+		.port = e->policy_port,
+	};
+}
 
-/* early_echo takes a ping, as transport_icmp does. All other ICMP is passed up:
- * errors about known flows and neighbour discovery are among it.
+/* early_stranger reports whether nothing but policy decides about a source: it is
+ * nobody whom the ipcache knows, for whom guards hold too, and no pinhole lets it
+ * through.
  */
-static __always_inline int early_echo(struct early *e, const union transport *h, __u8 request)
+static __always_inline int early_stranger(const struct subject *s)
 {
-	if (h->icmp.type != request)
-		return 0;
-	e->icmp_type = request;
-	e->policy_port = bpf_htons(request << 8 | h->icmp.code);
-	e->key.remote_port = h->icmp.id;
-	e->key.local_port = 0;
-	return 1;
+	return !ipcache_lookup(&s->remote) && !pinhole_open(s);
 }
 
-/* early_transport takes what parse_transport does. room is how many bytes of the
- * packet are behind its IP header.
- */
-static __always_inline int early_transport(struct early *e, const void *l4, const void *end, __u32 room)
-{
-	const union transport *h = l4;
-
-	if (room < 8 || l4 + 8 > end)
-		return 0;
-	if (e->key.protocol == IPPROTO_ICMP)
-		return early_echo(e, h, ICMP_ECHO);
-	if (e->key.protocol == IPPROTO_ICMPV6)
-		return early_echo(e, h, ICMP6_ECHO);
-	if (e->key.protocol == IPPROTO_TCP) {
-		if (room < 20 || l4 + 20 > end)
-			return 0;
-		e->tcp_flags = h->tcp.flags;
-	}
-	e->key.remote_port = h->tcp.sport;
-	e->key.local_port = h->tcp.dport;
-	e->policy_port = h->tcp.dport;
-	return 1;
-}
-
-/* early_ipv4 reads a packet without options that is no fragment and lies in one
- * piece in memory, as every packet below the MTU of 1500 does.
- */
-static __always_inline int early_ipv4(struct early *e, const void *l3, const void *end)
-{
-	const struct iphdr *ip = l3;
-
-	if (l3 + sizeof(*ip) > end || *(const __u8 *)l3 != 0x45 || ip->frag_off & bpf_htons(IP_MF | IP_OFFSET))
-		return 0;
-	if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP && ip->protocol != IPPROTO_ICMP)
-		return 0;
-	e->length = bpf_ntohs(ip->tot_len);
-	if (e->length < sizeof(*ip) || e->length > end - l3)
-		return 0;
-	e->key.protocol = ip->protocol;
-	addr_set_mapped(&e->key.remote, ip->saddr);
-	addr_set_mapped(&e->key.local, ip->daddr);
-	return early_transport(e, l3 + sizeof(*ip), end, e->length - sizeof(*ip));
-}
-
-/* early_ipv6 reads such a packet without extension headers. */
-static __always_inline int early_ipv6(struct early *e, const void *l3, const void *end)
-{
-	const struct ipv6hdr *ip = l3;
-	__u32 room;
-
-	if (l3 + sizeof(*ip) > end || *(const __u8 *)l3 >> 4 != 6)
-		return 0;
-	if (ip->nexthdr != IPPROTO_TCP && ip->nexthdr != IPPROTO_UDP && ip->nexthdr != IPPROTO_ICMPV6)
-		return 0;
-	room = bpf_ntohs(ip->payload_len);
-	e->length = room + sizeof(*ip);
-	if (e->length > end - l3)
-		return 0;
-	e->key.protocol = ip->nexthdr;
-	addr_copy(&e->key.remote, ip->saddr);
-	addr_copy(&e->key.local, ip->daddr);
-	if (addr_is_mapped(&e->key.remote) || addr_is_mapped(&e->key.local))
-		return 0;
-	return early_transport(e, l3 + sizeof(*ip), end, room);
-}
-
-/* early_parse reads an Ethernet frame, with as many VLAN tags as parse_link looks
- * behind, and reports whether it is understood.
- */
-static __always_inline int early_parse(struct early *e, const void *data, const void *end)
-{
-	const void *l3 = data + sizeof(struct ethhdr);
-	__be16 proto;
-	int i;
-
-	if (l3 > end)
-		return 0;
-	proto = ((const struct ethhdr *)data)->h_proto;
-#pragma unroll
-	for (i = 0; i < EARLY_VLAN_TAGS; i++) {
-		if (proto != bpf_htons(ETH_P_8021Q) && proto != bpf_htons(ETH_P_8021AD))
-			break;
-		if (l3 + sizeof(struct vlan_hdr) > end)
-			return 0;
-		proto = ((const struct vlan_hdr *)l3)->h_vlan_encapsulated_proto;
-		l3 += sizeof(struct vlan_hdr);
-	}
-	if (proto == bpf_htons(ETH_P_IP))
-		return early_ipv4(e, l3, end);
-	return proto == bpf_htons(ETH_P_IPV6) && early_ipv6(e, l3, end);
-}
-
-/* early_denied reports whether the entry of the source's own CIDR peer denies the
+/* early_judge reports whether the entry of the source's own CIDR peer denies the
  * flow: whatever the entries for anyone say, policy_judge then does.
  */
-static __always_inline int early_denied(const struct early *e, struct verdict *v)
+static __always_inline int early_judge(const struct subject *s, struct verdict *v)
 {
-	struct prefix_key source = { .prefixlen = 128, .addr = e->key.remote };
+	struct prefix_key source = { .prefixlen = 128, .addr = s->remote };
 	struct policy_key key = { .prefixlen = 64, .direction = DIRECTION_INGRESS };
 	__u32 slot = v->revision & (POLICY_SLOTS - 1);
 	void *cidrs = bpf_map_lookup_elem(&plexus_cidr_v1, &slot);
@@ -157,12 +61,13 @@ static __always_inline int early_denied(const struct early *e, struct verdict *v
 	if (!identity)
 		return 0;
 	key.identity = v->identity = *identity;
-	key.protocol = e->key.protocol;
-	key.port = e->policy_port;
+	key.protocol = s->protocol;
+	key.port = s->port;
 	own = bpf_map_lookup_elem(verdicts, &key);
-	if (!own || !own->deny)
+	if (!own || !own->deny || !early_stranger(s))
 		return 0;
 	v->rule = own->rule;
+	v->reason = DROP_POLICY_DENY;
 	return 1;
 }
 
@@ -181,20 +86,42 @@ static __always_inline int early_new(struct early *e)
 	return !known;
 }
 
-/* early_certain reports whether nothing else decides about a flow: its source is
- * nobody whom the ipcache knows, for whom guards hold too, and no pinhole lets
- * it through.
+/* early_denied reports whether policy denies a new flow by its CIDR peer. A flow that
+ * its source once opened is no matter: that is denied by now. Only what this host has
+ * opened may have answers.
  */
-static __always_inline int early_certain(struct early *e)
+static __always_inline int early_denied(struct early *e, struct verdict *v)
 {
-	struct subject s = {
-		.remote = e->key.remote,
-		.direction = DIRECTION_INGRESS,
-		.protocol = e->key.protocol,
-		.port = e->policy_port,
-	};
+	struct subject s = early_subject(e);
+	struct judged *j = judged_place(&s);
 
-	return !ipcache_lookup(&s.remote) && !pinhole_open(&s) && early_new(e);
+	if (!j)
+		return 0;
+	if (judged_holds(j, &s, v->revision))
+		judged_take(j, v);
+	else if (early_judge(&s, v))
+		judged_keep(j, &s, v);
+	else
+		return 0;
+	if (v->reason != DROP_POLICY_DENY || v->identity < IDENTITY_CIDR)
+		return 0;
+	return !called(&s.remote) || early_new(e);
+}
+
+/* early_limited reports whether a new flow is one too many of its source, as
+ * verdict_limited does; policy may deny it too.
+ */
+static __always_inline int early_limited(struct early *e, struct verdict *v)
+{
+	struct subject s = early_subject(e);
+
+	if (!cfg_limit_gap || !limit_over(&s.remote, bpf_ktime_get_boot_ns()))
+		return 0;
+	if (!early_stranger(&s) || !early_new(e))
+		return 0;
+	v->identity = identity_of_stranger(&s.remote, v->revision & (POLICY_SLOTS - 1));
+	v->reason = DROP_RATE_LIMIT;
+	return 1;
 }
 
 /* When the next event may tell of a source, by a hash of it, on this CPU: so a

@@ -74,6 +74,9 @@ func (s statusText) writeNode(row func(name, format string, args ...any)) {
 	row("WireGuard", "%s", d.WireGuard)
 	row("Policy", "revision %d, %d entries, %d tracked connections", d.PolicyRevision, d.PolicyEntries, d.Flows)
 	row("Posture", "%s", d.Posture)
+	if d.SourceLimit > 0 {
+		row("Source limit", "%d new flows a second from each address outside the mesh", d.SourceLimit)
+	}
 	if e := d.EarlyDrop; e != nil {
 		row("Early drop", "%s", earlyDrop(e))
 	}

@@ -30,6 +30,7 @@ type Flows struct {
 	opening   *ebpf.Map
 	cache     *ebpf.Map // what each CPU has counted of open flows, and not yet added to them
 	fragments *ebpf.Map // ports of packets that came in fragments
+	called    *ebpf.Map // whom this host has opened flows to, by a hash
 }
 
 // List returns the flows that are allowed, also those whose time is over but
@@ -65,7 +66,7 @@ func (f *Flows) Seed(flows []datapath.Flow) error {
 	var errs []error
 	for _, flow := range flows {
 		key, value := flowKeyOf(flow), seedOf(flow)
-		errs = append(errs, f.seed(&key, &value))
+		errs = append(errs, f.seed(&key, &value), f.noteCalled(&key, &value))
 	}
 	return errors.Join(errs...)
 }

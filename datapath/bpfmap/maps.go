@@ -39,6 +39,7 @@ func New(objs *bpfobj.PlexusMaps) (*Maps, error) {
 		Exemptions: &Pinholes{table: objs.PlexusExemptV1, revision: rev},
 		Flows: &Flows{
 			open: objs.PlexusCtV2, opening: objs.PlexusOpeningV1, cache: objs.PlexusCacheV1, fragments: objs.PlexusFragV1,
+			called: objs.PlexusCalledV1,
 		},
 		Counters: &Counters{array: objs.PlexusCountersV1},
 		Events:   &Events{ring: objs.PlexusEventsV1},

@@ -24,6 +24,7 @@ const (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	EarlyMapPlexusCacheV1      = "plexus_cache_v1"
+	EarlyMapPlexusCalledV1     = "plexus_called_v1"
 	EarlyMapPlexusCidrV1       = "plexus_cidr_v1"
 	EarlyMapPlexusCountersV1   = "plexus_counters_v1"
 	EarlyMapPlexusCtV2         = "plexus_ct_v2"
@@ -33,6 +34,7 @@ const (
 	EarlyMapPlexusFragV1       = "plexus_frag_v1"
 	EarlyMapPlexusIpcacheV1    = "plexus_ipcache_v1"
 	EarlyMapPlexusJudgedV1     = "plexus_judged_v1"
+	EarlyMapPlexusLimitV1      = "plexus_limit_v1"
 	EarlyMapPlexusOpeningV1    = "plexus_opening_v1"
 	EarlyMapPlexusPinholeV2    = "plexus_pinhole_v2"
 	EarlyMapPlexusPolicyV1     = "plexus_policy_v1"
@@ -41,6 +43,7 @@ const (
 	EarlyMapPlexusStateV1      = "plexus_state_v1"
 	EarlyProgXdpEarly          = "xdp_early"
 	EarlyProgXdpEntry          = "xdp_entry"
+	EarlyVarCfgLimitGap        = "cfg_limit_gap"
 	EarlyVarExportEarlyCounter = "export_early_counter"
 	EarlyVarExportPolicyKey    = "export_policy_key"
 	EarlyVarExportPolicyValue  = "export_policy_value"
@@ -98,6 +101,7 @@ type EarlyProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type EarlyMapSpecs struct {
 	PlexusCacheV1    *ebpf.MapSpec `ebpf:"plexus_cache_v1"`
+	PlexusCalledV1   *ebpf.MapSpec `ebpf:"plexus_called_v1"`
 	PlexusCidrV1     *ebpf.MapSpec `ebpf:"plexus_cidr_v1"`
 	PlexusCountersV1 *ebpf.MapSpec `ebpf:"plexus_counters_v1"`
 	PlexusCtV2       *ebpf.MapSpec `ebpf:"plexus_ct_v2"`
@@ -107,6 +111,7 @@ type EarlyMapSpecs struct {
 	PlexusFragV1     *ebpf.MapSpec `ebpf:"plexus_frag_v1"`
 	PlexusIpcacheV1  *ebpf.MapSpec `ebpf:"plexus_ipcache_v1"`
 	PlexusJudgedV1   *ebpf.MapSpec `ebpf:"plexus_judged_v1"`
+	PlexusLimitV1    *ebpf.MapSpec `ebpf:"plexus_limit_v1"`
 	PlexusOpeningV1  *ebpf.MapSpec `ebpf:"plexus_opening_v1"`
 	PlexusPinholeV2  *ebpf.MapSpec `ebpf:"plexus_pinhole_v2"`
 	PlexusPolicyV1   *ebpf.MapSpec `ebpf:"plexus_policy_v1"`
@@ -119,6 +124,7 @@ type EarlyMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type EarlyVariableSpecs struct {
+	CfgLimitGap        *ebpf.VariableSpec `ebpf:"cfg_limit_gap"`
 	ExportEarlyCounter *ebpf.VariableSpec `ebpf:"export_early_counter"`
 	ExportPolicyKey    *ebpf.VariableSpec `ebpf:"export_policy_key"`
 	ExportPolicyValue  *ebpf.VariableSpec `ebpf:"export_policy_value"`
@@ -146,6 +152,7 @@ func (o *EarlyObjects) Close() error {
 // It can be passed to LoadEarlyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type EarlyMaps struct {
 	PlexusCacheV1    *ebpf.Map `ebpf:"plexus_cache_v1"`
+	PlexusCalledV1   *ebpf.Map `ebpf:"plexus_called_v1"`
 	PlexusCidrV1     *ebpf.Map `ebpf:"plexus_cidr_v1"`
 	PlexusCountersV1 *ebpf.Map `ebpf:"plexus_counters_v1"`
 	PlexusCtV2       *ebpf.Map `ebpf:"plexus_ct_v2"`
@@ -155,6 +162,7 @@ type EarlyMaps struct {
 	PlexusFragV1     *ebpf.Map `ebpf:"plexus_frag_v1"`
 	PlexusIpcacheV1  *ebpf.Map `ebpf:"plexus_ipcache_v1"`
 	PlexusJudgedV1   *ebpf.Map `ebpf:"plexus_judged_v1"`
+	PlexusLimitV1    *ebpf.Map `ebpf:"plexus_limit_v1"`
 	PlexusOpeningV1  *ebpf.Map `ebpf:"plexus_opening_v1"`
 	PlexusPinholeV2  *ebpf.Map `ebpf:"plexus_pinhole_v2"`
 	PlexusPolicyV1   *ebpf.Map `ebpf:"plexus_policy_v1"`
@@ -166,6 +174,7 @@ type EarlyMaps struct {
 func (m *EarlyMaps) Close() error {
 	return _EarlyClose(
 		m.PlexusCacheV1,
+		m.PlexusCalledV1,
 		m.PlexusCidrV1,
 		m.PlexusCountersV1,
 		m.PlexusCtV2,
@@ -175,6 +184,7 @@ func (m *EarlyMaps) Close() error {
 		m.PlexusFragV1,
 		m.PlexusIpcacheV1,
 		m.PlexusJudgedV1,
+		m.PlexusLimitV1,
 		m.PlexusOpeningV1,
 		m.PlexusPinholeV2,
 		m.PlexusPolicyV1,
@@ -188,6 +198,7 @@ func (m *EarlyMaps) Close() error {
 //
 // It can be passed to LoadEarlyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type EarlyVariables struct {
+	CfgLimitGap        *ebpf.Variable `ebpf:"cfg_limit_gap"`
 	ExportEarlyCounter *ebpf.Variable `ebpf:"export_early_counter"`
 	ExportPolicyKey    *ebpf.Variable `ebpf:"export_policy_key"`
 	ExportPolicyValue  *ebpf.Variable `ebpf:"export_policy_value"`

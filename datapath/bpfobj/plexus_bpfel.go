@@ -315,6 +315,7 @@ const (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	PlexusMapPlexusCacheV1       = "plexus_cache_v1"
+	PlexusMapPlexusCalledV1      = "plexus_called_v1"
 	PlexusMapPlexusCidrV1        = "plexus_cidr_v1"
 	PlexusMapPlexusCountersV1    = "plexus_counters_v1"
 	PlexusMapPlexusCtV2          = "plexus_ct_v2"
@@ -323,6 +324,7 @@ const (
 	PlexusMapPlexusFragV1        = "plexus_frag_v1"
 	PlexusMapPlexusIpcacheV1     = "plexus_ipcache_v1"
 	PlexusMapPlexusJudgedV1      = "plexus_judged_v1"
+	PlexusMapPlexusLimitV1       = "plexus_limit_v1"
 	PlexusMapPlexusOpeningV1     = "plexus_opening_v1"
 	PlexusMapPlexusPinholeV2     = "plexus_pinhole_v2"
 	PlexusMapPlexusPolicyV1      = "plexus_policy_v1"
@@ -333,6 +335,7 @@ const (
 	PlexusProgToNetdev           = "to_netdev"
 	PlexusProgToTunnel           = "to_tunnel"
 	PlexusVarCfgL2Len            = "cfg_l2_len"
+	PlexusVarCfgLimitGap         = "cfg_limit_gap"
 	PlexusVarExportAddr          = "export_addr"
 	PlexusVarExportCounterLayout = "export_counter_layout"
 	PlexusVarExportCtFlags       = "export_ct_flags"
@@ -399,6 +402,7 @@ type PlexusProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type PlexusMapSpecs struct {
 	PlexusCacheV1    *ebpf.MapSpec `ebpf:"plexus_cache_v1"`
+	PlexusCalledV1   *ebpf.MapSpec `ebpf:"plexus_called_v1"`
 	PlexusCidrV1     *ebpf.MapSpec `ebpf:"plexus_cidr_v1"`
 	PlexusCountersV1 *ebpf.MapSpec `ebpf:"plexus_counters_v1"`
 	PlexusCtV2       *ebpf.MapSpec `ebpf:"plexus_ct_v2"`
@@ -407,6 +411,7 @@ type PlexusMapSpecs struct {
 	PlexusFragV1     *ebpf.MapSpec `ebpf:"plexus_frag_v1"`
 	PlexusIpcacheV1  *ebpf.MapSpec `ebpf:"plexus_ipcache_v1"`
 	PlexusJudgedV1   *ebpf.MapSpec `ebpf:"plexus_judged_v1"`
+	PlexusLimitV1    *ebpf.MapSpec `ebpf:"plexus_limit_v1"`
 	PlexusOpeningV1  *ebpf.MapSpec `ebpf:"plexus_opening_v1"`
 	PlexusPinholeV2  *ebpf.MapSpec `ebpf:"plexus_pinhole_v2"`
 	PlexusPolicyV1   *ebpf.MapSpec `ebpf:"plexus_policy_v1"`
@@ -419,6 +424,7 @@ type PlexusMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type PlexusVariableSpecs struct {
 	CfgL2Len            *ebpf.VariableSpec `ebpf:"cfg_l2_len"`
+	CfgLimitGap         *ebpf.VariableSpec `ebpf:"cfg_limit_gap"`
 	ExportAddr          *ebpf.VariableSpec `ebpf:"export_addr"`
 	ExportCounterLayout *ebpf.VariableSpec `ebpf:"export_counter_layout"`
 	ExportCtFlags       *ebpf.VariableSpec `ebpf:"export_ct_flags"`
@@ -453,6 +459,7 @@ func (o *PlexusObjects) Close() error {
 // It can be passed to LoadPlexusObjects or ebpf.CollectionSpec.LoadAndAssign.
 type PlexusMaps struct {
 	PlexusCacheV1    *ebpf.Map `ebpf:"plexus_cache_v1"`
+	PlexusCalledV1   *ebpf.Map `ebpf:"plexus_called_v1"`
 	PlexusCidrV1     *ebpf.Map `ebpf:"plexus_cidr_v1"`
 	PlexusCountersV1 *ebpf.Map `ebpf:"plexus_counters_v1"`
 	PlexusCtV2       *ebpf.Map `ebpf:"plexus_ct_v2"`
@@ -461,6 +468,7 @@ type PlexusMaps struct {
 	PlexusFragV1     *ebpf.Map `ebpf:"plexus_frag_v1"`
 	PlexusIpcacheV1  *ebpf.Map `ebpf:"plexus_ipcache_v1"`
 	PlexusJudgedV1   *ebpf.Map `ebpf:"plexus_judged_v1"`
+	PlexusLimitV1    *ebpf.Map `ebpf:"plexus_limit_v1"`
 	PlexusOpeningV1  *ebpf.Map `ebpf:"plexus_opening_v1"`
 	PlexusPinholeV2  *ebpf.Map `ebpf:"plexus_pinhole_v2"`
 	PlexusPolicyV1   *ebpf.Map `ebpf:"plexus_policy_v1"`
@@ -471,6 +479,7 @@ type PlexusMaps struct {
 func (m *PlexusMaps) Close() error {
 	return _PlexusClose(
 		m.PlexusCacheV1,
+		m.PlexusCalledV1,
 		m.PlexusCidrV1,
 		m.PlexusCountersV1,
 		m.PlexusCtV2,
@@ -479,6 +488,7 @@ func (m *PlexusMaps) Close() error {
 		m.PlexusFragV1,
 		m.PlexusIpcacheV1,
 		m.PlexusJudgedV1,
+		m.PlexusLimitV1,
 		m.PlexusOpeningV1,
 		m.PlexusPinholeV2,
 		m.PlexusPolicyV1,
@@ -492,6 +502,7 @@ func (m *PlexusMaps) Close() error {
 // It can be passed to LoadPlexusObjects or ebpf.CollectionSpec.LoadAndAssign.
 type PlexusVariables struct {
 	CfgL2Len            *ebpf.Variable `ebpf:"cfg_l2_len"`
+	CfgLimitGap         *ebpf.Variable `ebpf:"cfg_limit_gap"`
 	ExportAddr          *ebpf.Variable `ebpf:"export_addr"`
 	ExportCounterLayout *ebpf.Variable `ebpf:"export_counter_layout"`
 	ExportCtFlags       *ebpf.Variable `ebpf:"export_ct_flags"`

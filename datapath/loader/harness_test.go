@@ -71,7 +71,11 @@ type host struct {
 
 func newHost(t testing.TB) *host {
 	t.Helper()
-	d := open(t)
+	return hostOn(t, open(t))
+}
+
+func hostOn(t testing.TB, d *Datapath) *host {
+	t.Helper()
 	r, err := ringbuf.NewReader(d.objs.PlexusEventsV1)
 	if err != nil {
 		t.Fatal(err)

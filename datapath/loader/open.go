@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
@@ -22,6 +23,11 @@ type Options struct {
 	Logger    *slog.Logger // required
 	ForbidTCX bool         // attach with clsact filters even where the kernel has tcx
 
+	// SourceLimit is how many flows that policy allows one stranger may open in a second
+	// (bpf/lib/limit.h); 0 for no limit.
+	SourceLimit uint32
+
+	log      ebpf.LogLevel // of the verifier
 	programs programSource // nil but in tests, which need not have all verified each time
 }
 
@@ -82,7 +88,7 @@ func (d *Datapath) load(spec *ebpf.CollectionSpec) error {
 	}
 	source := d.opts.programs
 	if source == nil {
-		source = verify(0)
+		source = verify
 	}
 	for _, v := range variants {
 		programs, err := source(d, spec, v)
@@ -94,23 +100,32 @@ func (d *Datapath) load(spec *ebpf.CollectionSpec) error {
 	return nil
 }
 
-// verify returns the source of programs that has the kernel look at them, and keep
-// as much of a log as asked for.
-func verify(log ebpf.LogLevel) programSource {
-	return func(d *Datapath, spec *ebpf.CollectionSpec, v variant) (*bpfobj.PlexusPrograms, error) {
-		spec = spec.Copy()
-		if err := spec.Variables[bpfobj.PlexusVarCfgL2Len].Set(v.l2Len); err != nil {
-			return nil, fmt.Errorf("set length of the link header: %w", err)
-		}
-		programs := &bpfobj.PlexusPrograms{}
-		err := spec.LoadAndAssign(programs, &ebpf.CollectionOptions{
-			MapReplacements: d.byName(), Programs: ebpf.ProgramOptions{LogLevel: log},
-		})
-		if err != nil {
-			return nil, explain("load programs", err)
-		}
-		return programs, nil
+// verify has the kernel look at programs.
+func verify(d *Datapath, spec *ebpf.CollectionSpec, v variant) (*bpfobj.PlexusPrograms, error) {
+	spec = spec.Copy()
+	err := errors.Join(
+		spec.Variables[bpfobj.PlexusVarCfgL2Len].Set(v.l2Len),
+		spec.Variables[bpfobj.PlexusVarCfgLimitGap].Set(d.opts.limitGap()),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("set what programs are loaded with: %w", err)
 	}
+	programs := &bpfobj.PlexusPrograms{}
+	err = spec.LoadAndAssign(programs, &ebpf.CollectionOptions{
+		MapReplacements: d.byName(), Programs: ebpf.ProgramOptions{LogLevel: d.opts.log},
+	})
+	if err != nil {
+		return nil, explain("load programs", err)
+	}
+	return programs, nil
+}
+
+// limitGap is the limit as programs take it: nanoseconds between two flows.
+func (o Options) limitGap() uint64 {
+	if o.SourceLimit == 0 {
+		return 0
+	}
+	return uint64(time.Second) / uint64(o.SourceLimit)
 }
 
 // Maps returns the drivers of the maps. They are valid until Close.

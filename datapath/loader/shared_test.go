@@ -95,7 +95,8 @@ func (s *shelf) source(d *Datapath, spec *ebpf.CollectionSpec, v variant) (*bpfo
 		s.generations = append(s.generations, map[variant]*bpfobj.PlexusPrograms{})
 	}
 	if s.generations[turn][v] == nil {
-		programs, err := verify(ebpf.LogLevelStats)(d, spec, v)
+		d.opts.log = ebpf.LogLevelStats
+		programs, err := verify(d, spec, v)
 		if err != nil {
 			return nil, err
 		}

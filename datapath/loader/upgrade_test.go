@@ -155,7 +155,7 @@ func (s *succession) newer() *Datapath {
 		if v != ethernet {
 			return &bpfobj.PlexusPrograms{}, nil
 		}
-		return verify(0)(d, spec, v)
+		return verify(d, spec, v)
 	})
 	if err := d.EnsureLinks([]datapath.Link{{Name: nearDevice}}); err != nil {
 		s.t.Fatal(err)

@@ -24,19 +24,45 @@ import (
 // grow, is kept by make test-vm, which reads the attributes.
 const verifierBudget = 50_000
 
+// TestEveryProgramLoads has the verifier look at every program with every setting
+// that it may be loaded with.
 func TestEveryProgramLoads(t *testing.T) {
-	netnstest.Run(t, func() { open(t).Close() })
-	for v, programs := range shared.generations[0] {
-		for name, prog := range programsOf(programs) {
-			t.Run(fmt.Sprintf("%s/l2=%d", name, v.l2Len), func(t *testing.T) {
-				n := verified(t, prog)
-				if n == 0 || n > verifierBudget {
-					t.Errorf("%d verified instructions, want 1 to %d", n, verifierBudget)
+	for suffix, limit := range map[string]uint32{"": 0, ",limit": 1000} {
+		netnstest.Run(t, func() {
+			d := openAnew(t, limit)
+			for v, programs := range d.programs {
+				for name, prog := range programsOf(programs) {
+					countsVerified(t, fmt.Sprintf("%s/l2=%d%s", name, v.l2Len, suffix), prog)
 				}
-				t.Attr("verified_instructions", strconv.Itoa(n))
-			})
-		}
+			}
+			early := openEarly(t, d)
+			countsVerified(t, "xdp_early/l2=14"+suffix, early.objs.Early)
+		})
 	}
+}
+
+// openAnew opens the datapath with programs and maps of its own.
+func openAnew(t testing.TB, sourceLimit uint32) *Datapath {
+	t.Helper()
+	opts := testOptions()
+	opts.SourceLimit, opts.log = sourceLimit, ebpf.LogLevelStats
+	d, err := Open(opts)
+	if err != nil {
+		t.Fatalf("%+v", err)
+	}
+	t.Cleanup(func() { _ = d.Close() })
+	return d
+}
+
+func countsVerified(t *testing.T, name string, prog *ebpf.Program) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) {
+		n := verified(t, prog)
+		if n == 0 || n > verifierBudget {
+			t.Errorf("%d verified instructions, want 1 to %d", n, verifierBudget)
+		}
+		t.Attr("verified_instructions", strconv.Itoa(n))
+	})
 }
 
 var processed = regexp.MustCompile(`(?m)^processed (\d+) insns`)

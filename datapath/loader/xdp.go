@@ -17,8 +17,9 @@ import (
 	"github.com/plexusmesh/plexus/datapath/bpfobj"
 )
 
-// Early is the optional stage that drops new flows of denied CIDR peers before the
-// kernel has made anything of the packet (bpf/lib/xdp.h). It works for as long as
+// Early is the optional stage that drops new flows of denied CIDR peers, and of
+// strangers beyond their limit, before the kernel has made anything of the packet
+// (bpf/lib/xdp.h). It works for as long as
 // its process has it open: then the kernel itself ends it, and the programs for
 // traffic control, which judge the same, are alone again. An Early may not be used
 // by several goroutines at once.
@@ -33,7 +34,9 @@ type earlyObjects struct {
 	Stage *ebpf.Map     `ebpf:"plexus_stage"`
 }
 
-// OpenEarly loads the early stage on the maps of d. It attaches nothing.
+// OpenEarly loads the early stage on the maps of d. It attaches nothing. The
+// programs of d must be attached to every link already: what they note of flows that
+// this host opens, the stage relies on.
 func (d *Datapath) OpenEarly() (*Early, error) {
 	e := &Early{root: d.opts.Root}
 	err := d.loadEarly(&e.objs, unix.BPF_F_XDP_HAS_FRAGS)
@@ -42,6 +45,9 @@ func (d *Datapath) OpenEarly() (*Early, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if err := d.maps.Flows.Recall(); err != nil {
+		return nil, errors.Join(err, e.Close())
 	}
 	if err := e.objs.Stage.Put(uint32(0), e.objs.Early); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the early stage: %w", err), e.Close())
@@ -67,7 +73,11 @@ func (d *Datapath) loadEarly(into *earlyObjects, flags uint32) error {
 	for _, p := range spec.Programs {
 		p.Flags |= flags
 	}
-	if err := spec.LoadAndAssign(into, &ebpf.CollectionOptions{MapReplacements: maps}); err != nil {
+	if err := spec.Variables[bpfobj.EarlyVarCfgLimitGap].Set(d.opts.limitGap()); err != nil {
+		return fmt.Errorf("set the limit of the early stage: %w", err)
+	}
+	opts := &ebpf.CollectionOptions{MapReplacements: maps, Programs: ebpf.ProgramOptions{LogLevel: d.opts.log}}
+	if err := spec.LoadAndAssign(into, opts); err != nil {
 		return explain("load the early stage", err)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -190,6 +191,39 @@ func TestEarlyStageKnowsFlows(t *testing.T) {
 			back := packet{src: f.inCIDR, dst: f.us, proto: tcp, sport: 443, dport: 1001, flags: syn}
 			if got := h.fromWire(back.frame()); got != xdpDrop {
 				t.Errorf("%s: what the peer opens has verdict %d", f.name, got)
+			}
+		}
+	})
+}
+
+// TestEarlyStageRecallsFlows has flows to a denied peer that programs have not noted: what
+// the agent makes known, and what was in the tables before the stage was opened.
+func TestEarlyStageRecallsFlows(t *testing.T) {
+	netnstest.Run(t, func() {
+		h := newEarlyHost(t)
+		h.prepare()
+		for _, f := range families {
+			out := packet{src: f.us, dst: f.inCIDR, proto: tcp, sport: 1000, dport: 443, flags: syn}
+			h.toNetdev(out.frame())
+			if err := h.maps.Flows.Recall(); err != nil {
+				t.Fatal(err)
+			}
+			if got := h.fromWire(out.reply().frame()); got != xdpPass {
+				t.Errorf("%s: an answer to a flow from before has verdict %d", f.name, got)
+			}
+			h.forget()
+			if err := h.maps.Flows.Recall(); err != nil {
+				t.Fatal(err)
+			}
+			seeded := datapath.Flow{
+				Direction: policy.Egress, Protocol: tcp, Expires: time.Hour,
+				Local: netip.AddrPortFrom(netip.MustParseAddr(f.us), 1000), Remote: netip.AddrPortFrom(netip.MustParseAddr(f.inCIDR), 443),
+			}
+			if err := h.maps.Flows.Seed([]datapath.Flow{seeded}); err != nil {
+				t.Fatal(err)
+			}
+			if got := h.fromWire(out.reply().frame()); got != xdpPass {
+				t.Errorf("%s: an answer to a flow that the agent knows of has verdict %d", f.name, got)
 			}
 		}
 	})
