@@ -20,7 +20,8 @@ const soon = 4 * time.Minute
 // host is a test host with a daemon.
 type host struct {
 	*lab.Host
-	node api.NodeStatus // once it is a member
+	daemon *lab.Daemon
+	node   api.NodeStatus // once it is a member
 }
 
 func (h *host) client() *api.Client { return api.NewClient(h.Path(api.DefaultSocket)) }
@@ -29,7 +30,8 @@ func (h *host) client() *api.Client { return api.NewClient(h.Path(api.DefaultSoc
 func start(t *testing.T, h *lab.Host) *host {
 	t.Helper()
 	out := &host{Host: h}
-	if _, err := h.StartDaemon("/usr/local/bin/plexusd"); err != nil {
+	var err error
+	if out.daemon, err = h.StartDaemon("/usr/local/bin/plexusd"); err != nil {
 		t.Fatal(err)
 	}
 	lab.Eventually(t, soon, h.Name+" answers", func() error {

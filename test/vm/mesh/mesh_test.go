@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -21,7 +22,7 @@ spec:
   endpointSelector: {matchLabels: {app: db}}
   ingress:
   - fromEndpoints: [{matchLabels: {app: web}}]
-    toPorts: [{ports: [{port: "5432", protocol: TCP}]}]
+    toPorts: [{ports: [{port: "5432", protocol: TCP}, {port: "5432", protocol: UDP}]}]
 `
 
 // TestTwoHosts makes a mesh of two hosts by the command line and watches the wire
@@ -43,11 +44,25 @@ func TestTwoHosts(t *testing.T) {
 	apply(t, db, web)
 	frames := record(t, l, func() { judged(t, db, web) })
 	checkEncrypted(t, frames, db, web)
+	keepsStreams(t, web, db, func() { restarted(t, db, web) })
 	checkWatcher(t, record(t, l, func() {
 		if err := talk(t, stranger, "tell", netip.AddrPortFrom(db.Addr4, 5432)); err != nil {
 			t.Error(err)
 		}
 	}))
+}
+
+// restarted has one daemon crash and the other stop, and both come back.
+func restarted(t *testing.T, crashed, stopped *host) {
+	t.Helper()
+	if err := errors.Join(crashed.daemon.Kill(), crashed.daemon.Start()); err != nil {
+		t.Fatal(err)
+	}
+	crashed.ready(t, 1)
+	if err := stopped.daemon.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stopped.ready(t, 1)
 }
 
 // checkKernel wants a tunnel that the kernel itself makes.

@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 		err = ask(os.Args[1])
 	case "tell":
 		err = tell(os.Args[1])
+	case "stream":
+		err = stream(os.Args[1], os.Args[2])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -38,9 +40,14 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// echo answers on TCP ports until its standard input ends.
+// echo answers on TCP and UDP ports until its standard input ends.
 func echo(ports []string) error {
 	for _, port := range ports {
+		u, err := net.ListenPacket("udp", ":"+port)
+		if err != nil {
+			return err
+		}
+		go echoDatagrams(u)
 		l, err := net.Listen("tcp", ":"+port)
 		if err != nil {
 			return err
@@ -61,6 +68,17 @@ func echo(ports []string) error {
 	fmt.Println("ready")
 	_, err := io.Copy(io.Discard, os.Stdin)
 	return err
+}
+
+func echoDatagrams(u net.PacketConn) {
+	b := make([]byte, 1500)
+	for {
+		n, from, err := u.ReadFrom(b)
+		if err != nil {
+			return
+		}
+		_, _ = u.WriteTo(b[:n], from)
+	}
 }
 
 // patience is how long a talker waits for an answer, on an emulated processor.
