@@ -11,12 +11,14 @@
 /* Nanoseconds between two flows of one source; 0 for no limit. */
 volatile const __u64 cfg_limit_gap = 0;
 
-/* limit_source is whom an address belongs to: an IPv6 host has a /64 to choose from. */
+/* limit_source is whose flows count together. An IPv6 host may take any address of its
+ * /64. All neighbours of a link share fe80::/64, and only they can use it.
+ */
 static __always_inline struct addr limit_source(const struct addr *a)
 {
 	struct addr source = *a;
 
-	if (!addr_is_mapped(a)) {
+	if (!addr_is_mapped(a) && !(a->bytes[0] == 0xfe && (a->bytes[1] & 0xc0) == 0x80)) {
 		addr_words(&source)[2] = 0;
 		addr_words(&source)[3] = 0;
 	}

@@ -75,7 +75,7 @@ static __always_inline int verdict_limited(const struct scratch *s, __u64 now)
 
 	if (!cfg_limit_gap || v->reason || s->packet.outgoing || s->packet.tunnel || !identity_is_stranger(v->identity))
 		return 0;
-	return limit_take(packet_remote(&s->packet), now) && !pinhole_open(&s->subject);
+	return !pinhole_open(&s->subject) && limit_take(packet_remote(&s->packet), now);
 }
 
 /* verdict_new judges a packet that the entry of its key, if there is one, does not
@@ -95,7 +95,7 @@ static __always_inline void verdict_new(struct __sk_buff *skb, struct scratch *s
 	/* A live entry is that of a flow in the other direction: leave it. */
 	if (v->reason || (place.entry && ct_live(place.entry, now)))
 		return;
-	if (place.kept && p->protocol == IPPROTO_TCP && place.entry->rx_packets + place.entry->tx_packets >= CACHE_AFTER)
+	if (place.kept && p->protocol == IPPROTO_TCP)
 		cache_end(&s->key);
 	if (from)
 		ct_adopt(s, from, now);

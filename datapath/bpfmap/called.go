@@ -13,22 +13,31 @@ import (
 // Recall makes anew what is known of whom this host has opened flows to, from the
 // tables of flows. Programs that are attached note what comes meanwhile, each after
 // its flow is in the table: what they note before the places are emptied is read there.
+// A flow that opens moves from one table to the other, and is in both before it leaves
+// the first: so that is read first.
 func (f *Flows) Recall() error {
 	if err := f.emptyCalled(); err != nil {
 		return err
 	}
-	var err error
-	for _, table := range []*ebpf.Map{f.open, f.opening} {
-		lerr := each(table, func(k *bpfobj.PlexusCtKey, v *bpfobj.PlexusCtValue) {
-			if err == nil {
-				err = f.noteCalled(k, v)
+	var called [1 << calledBits]bool
+	for _, table := range []*ebpf.Map{f.opening, f.open} {
+		err := each(table, func(k *bpfobj.PlexusCtKey, v *bpfobj.PlexusCtValue) {
+			if policy.Direction(v.Direction) == policy.Egress {
+				called[calledIndex(k.Remote)] = true
 			}
 		})
-		if lerr != nil {
-			return lerr
+		if err != nil {
+			return err
 		}
 	}
-	return err
+	for i, is := range called {
+		if is {
+			if err := f.writeCalled(uint32(i)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (f *Flows) emptyCalled() error {
@@ -45,8 +54,12 @@ func (f *Flows) noteCalled(k *bpfobj.PlexusCtKey, v *bpfobj.PlexusCtValue) error
 	if policy.Direction(v.Direction) != policy.Egress {
 		return nil
 	}
-	if err := f.called.Update(calledIndex(k.Remote), uint32(1), ebpf.UpdateExist); err != nil {
-		return fmt.Errorf("note that this host has opened a flow to %s: %w", k.Remote.Netip(), err)
+	return f.writeCalled(calledIndex(k.Remote))
+}
+
+func (f *Flows) writeCalled(index uint32) error {
+	if err := f.called.Update(index, uint32(1), ebpf.UpdateExist); err != nil {
+		return fmt.Errorf("note whom this host has opened a flow to: %w", err)
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ func (f *Flows) Carry(older *ebpf.Map) error {
 	var errs []error
 	err := each(older, func(k *bpfobj.PlexusCtKey, v *bpfobj.PlexusCtValue) {
 		if v.Expires >= now {
-			errs = append(errs, f.carry(k, v))
+			errs = append(errs, f.carry(k, v), f.noteCalled(k, v))
 		}
 	})
 	return errors.Join(append(errs, err)...)

@@ -78,9 +78,13 @@ func TestSourceLimitIsOfStrangers(t *testing.T) {
 		netnstest.Run(t, func() {
 			h := newLimitedHost(t)
 			from := packet{src: f.stranger, dst: f.us, proto: tcp, sport: 1000, dport: 443, flags: syn}
-			h.opens(within+1, from)
 			hole := from
 			hole.dport = 2022
+			h.opens(many, hole)
+			if early, late := h.opens(1, from); early != xdpPass || late != pass {
+				t.Errorf("%s: verdicts %d and %d after flows through a pinhole", f.name, early, late)
+			}
+			h.opens(within, from)
 			member := from
 			member.src = f.peer
 			for name, p := range map[string]packet{"a pinhole": hole, "a member": member} {
@@ -119,6 +123,7 @@ func TestSourceLimitIsOfOneSource(t *testing.T) {
 			{"198.51.100.7", "198.51.100.8", pass},
 			{"2001:db8:2::7", "2001:db8:2::1:8", drop},
 			{"2001:db8:2:1::7", "2001:db8:2:2::7", pass},
+			{"fe80::7", "fe80::8", pass},
 		} {
 			us := "192.0.2.1"
 			if (packet{src: c.source}).v6() {

@@ -229,6 +229,49 @@ func TestEarlyStageRecallsFlows(t *testing.T) {
 	})
 }
 
+// TestEarlyStageRecallsWhatOpensMeanwhile has flows move from the table of opening ones
+// to that of open ones while both are read.
+func TestEarlyStageRecallsWhatOpensMeanwhile(t *testing.T) {
+	netnstest.Run(t, func() {
+		h := newEarlyHost(t)
+		h.prepare()
+		f := families[0]
+		for i := range uint16(40) {
+			out := packet{src: f.us, dst: f.inCIDR, proto: tcp, sport: 1000 + i, dport: 443, flags: syn}
+			h.forget()
+			h.toNetdev(out.frame())
+			h.fromNetdev(out.reply().frame())
+			recalled := make(chan error, 1)
+			go func() { recalled <- h.maps.Flows.Recall() }()
+			out.flags = ack
+			for h.opened(t) == 0 {
+				h.toNetdev(out.frame())
+			}
+			if err := <-recalled; err != nil {
+				t.Fatal(err)
+			}
+			if got := h.fromWire(out.reply().frame()); got != xdpPass {
+				t.Fatalf("flow %d: an answer has verdict %d of the early stage", i, got)
+			}
+		}
+	})
+}
+
+// opened returns how many flows are in the table of open ones.
+func (h *host) opened(t testing.TB) (n int) {
+	t.Helper()
+	flows, err := h.maps.Flows.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range flows {
+		if f.Open {
+			n++
+		}
+	}
+	return n
+}
+
 // TestEarlyStageMovesWithFlows has a flow come in by the interface that went
 // through the tunnel until now: the late stage continues it, so the early one may
 // not drop it.
