@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -85,4 +86,40 @@ func (h *host) xdp(t *testing.T) bool {
 		t.Fatal(err)
 	}
 	return strings.Contains(string(out), " xdp ")
+}
+
+// TestSourceLimit has a stranger open more flows at once than a host lets it in a
+// second, while what the host opens has no limit.
+func TestSourceLimit(t *testing.T) {
+	hosts, stranger, _ := newHosts(t, 1)
+	h := hosts[0]
+	if err := h.daemon.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.daemon = nil
+	h.start(t, "--datapath-source-limit", "1")
+	h.init(t)
+	lab.Eventually(t, settled, "host is ready", h.ready(t, 0))
+	serve(t, h.Host, "5432")
+	serve(t, stranger, "5432")
+	const many = 12
+	for _, a := range []netip.Addr{h.Addr4, h.Addr6} {
+		got := probe(t, stranger, slices.Repeat([]string{target("udp", a, 5432)}, many)...)
+		if n := len(slices.DeleteFunc(got, func(s string) bool { return s != echoed })); n == 0 || n > many/2 {
+			t.Errorf("%d of %d flows to %s were let in", n, many, a)
+		}
+	}
+	for range 3 {
+		expect(t, h.Host, echoed, target("udp", stranger.Addr4, 5432), target("tcp", stranger.Addr6, 5432))
+	}
+	st, err := h.client().Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.Datapath.SourceLimit != 1 || st.Datapath.EarlyDrop == nil {
+		t.Errorf("status has limit %d and early drop %+v", st.Datapath.SourceLimit, st.Datapath.EarlyDrop)
+	}
+	if flows := h.do(t, "observe", "--last", "1", "--verdict", "DROPPED"); !strings.Contains(flows, "rate limit of its source") {
+		t.Errorf("the last drop is %s", flows)
+	}
 }

@@ -30,7 +30,7 @@ type Packet struct {
 var kinds = []struct{ name, way, lookups string }{
 	{"Established", "short way: plain TCP or UDP of an open flow", "the CPU's cache of flows, by index; no table of flows, no policy"},
 	{"LongWay", "long way: the same with IP options", "the table of flows, once; no policy"},
-	{"Opening", "a packet that opens a flow", "flows, addresses, pinholes, policy for the peer and for anyone"},
+	{"Opening", "a packet that opens a flow like one a moment ago", "both tables of flows, and what the CPU judged last, by index; no policy"},
 }
 
 // packets runs the benchmarks of datapath/loader, which tests is built from
