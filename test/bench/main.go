@@ -44,7 +44,7 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.output, "o", "text", "what to print: text, or json")
 	f.StringVar(&o.loads, "load", "", "only these loads of datapath: udp,stream,connections")
 	f.StringVar(&o.tests, "tests", "bin/loader.test", "the tests of datapath/loader, built: go test -c -o bin/loader.test ./datapath/loader")
-	f.StringVar(&o.plot, "plot", "", "where to draw packets per second against rules, as SVG")
+	f.StringVar(&o.plot, "plot", "bin/performance.svg", "where to draw packets per second against rules, as SVG, if they are measured; \"\" for nowhere")
 	f.Usage = func() {
 		fmt.Fprintf(f.Output(), "usage: plexus-bench [flags] [joins|policy|throughput|memory|changes|datapath|early]...\n")
 		f.PrintDefaults()
@@ -114,7 +114,7 @@ func measure(ctx context.Context, args []string) error {
 }
 
 func (o options) draw(r contest.Report) (err error) {
-	if o.plot == "" {
+	if o.plot == "" || !r.Plottable() {
 		return nil
 	}
 	f, err := os.Create(o.plot)
@@ -122,6 +122,7 @@ func (o options) draw(r contest.Report) (err error) {
 		return fmt.Errorf("draw packets per second: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	fmt.Fprintf(os.Stderr, "drawing %s\n", o.plot)
 	return r.Plot(f)
 }
 

@@ -3,6 +3,7 @@ package contest
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 
 	"github.com/plexusmesh/plexus/test/bench/chart"
@@ -42,14 +43,20 @@ func (t Table) markdown(w io.Writer, rounds int) {
 	fmt.Fprintln(w)
 }
 
+// Plottable reports whether there is something to plot.
+func (r Report) Plottable() bool { return r.udp() >= 0 }
+
 // Plot draws packets per second against rules.
 func (r Report) Plot(w io.Writer) error {
-	for _, t := range r.Tables {
-		if t.Load == udpLoad {
-			return t.chart().SVG(w)
-		}
+	if i := r.udp(); i >= 0 {
+		return r.Tables[i].chart().SVG(w)
 	}
 	return fmt.Errorf("draw packets per second: %s was not measured", udpLoad)
+}
+
+// udp returns the place of the table of UDP, -1 without one.
+func (r Report) udp() int {
+	return slices.IndexFunc(r.Tables, func(t Table) bool { return t.Load == udpLoad })
 }
 
 func (t Table) chart() chart.Chart {
