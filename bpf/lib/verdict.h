@@ -38,8 +38,8 @@ static __always_inline void verdict_kept(struct __sk_buff *skb, struct scratch *
 	v->reason = e->reason;
 }
 
-/* verdict_cache has this CPU know a flow of which more is to come. A new or a
- * reset connection must be asked itself: what is known of the one before ends.
+/* verdict_cache has this CPU know a flow that has had some packets. A new or a reset
+ * connection must be asked itself: what is known of the one before ends.
  */
 static __always_inline void verdict_cache(struct __sk_buff *skb, const struct scratch *s, const struct ct_value *e, int kept)
 {
@@ -56,7 +56,7 @@ static __always_inline void verdict_cache(struct __sk_buff *skb, const struct sc
 }
 
 /* verdict_known accounts for a packet of a known flow that may pass. One that has
- * just opened may be over with the next packets: only then is it cached.
+ * just opened is cached by a later packet: see CACHE_AFTER.
  */
 static __always_inline void verdict_known(struct __sk_buff *skb, struct scratch *s, struct ct_value *e, int kept, __u64 now)
 {
